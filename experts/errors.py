@@ -1,0 +1,143 @@
+"""Every error of the product, in one tree. It knows no HTTP: coe_gateway/errors.py gives each its status.
+
+CoeError
+├── ConfigError            a setting is wrong: names the key, the value and, where there is one, the line
+├── RequestError           the caller asked for something that cannot be
+│   ├── InvalidRequest     a field is missing, malformed or contradicts another
+│   ├── UnsupportedField   the chosen expert lacks what a field asks for
+│   ├── UnknownExpert      no expert or profile of that name
+│   ├── BodyTooLarge       more bytes than the gateway reads
+│   └── Unauthorized       no key, or a wrong one
+├── CapacityError          not now
+│   ├── QueueFull          the bounded queue is full
+│   ├── ShuttingDown       the gateway drains
+│   ├── DeadlineExceeded   no answer within the request's time
+│   └── TierFull           an expert does not fit its tier, even with every idle expert gone
+├── ExpertError            an expert failed
+│   ├── ExpertStartFailed  it could not be loaded
+│   ├── ExpertUnreachable  its engine does not answer
+│   ├── ExpertRefused      its engine answered with an error status
+│   └── StreamBroken       its answer stopped in the middle
+└── WeightsError           a file of weights is not to be had
+    ├── HashMismatch       the file is not the one that was asked for
+    └── SourceUnavailable  no source could give it
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class CoeError(Exception):
+    """Base of every error this product raises on purpose."""
+
+
+class ConfigError(CoeError):
+    """A setting is wrong; the message names its key and value."""
+
+    def __init__(self, key: str, value: object, problem: str, *, line: int | None = None) -> None:
+        self.key, self.value, self.problem, self.line = key, value, problem, line
+        where = f" (line {line})" if line is not None else ""
+        shown = "" if value is None else f" = {value!r}"
+        super().__init__(f"{key}{shown}{where}: {problem}")
+
+
+class RequestError(CoeError):
+    """The caller asked for something that cannot be; `param` is the field to mend."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        self.param = param
+        super().__init__(message)
+
+
+class InvalidRequest(RequestError):
+    """A field is missing, malformed or contradicts another."""
+
+
+class UnsupportedField(RequestError):
+    """The expert that would answer lacks what a field asks for."""
+
+
+class UnknownExpert(RequestError):
+    """No expert or profile of that name; the message lists those there are."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"model {name!r} does not exist; known models: {', '.join(known)}", "model")
+
+
+class BodyTooLarge(RequestError):
+    """The body has more bytes than the gateway reads."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"request body is larger than {limit_bytes} bytes")
+
+
+class Unauthorized(RequestError):
+    """No key, or a wrong one."""
+
+
+class CapacityError(CoeError):
+    """The request is fine but cannot be served now."""
+
+
+class QueueFull(CapacityError):
+    """The bounded queue is full."""
+
+
+class ShuttingDown(CapacityError):
+    """The gateway drains and takes no new work."""
+
+
+class DeadlineExceeded(CapacityError):
+    """No answer within the request's time."""
+
+
+class TierFull(CapacityError):
+    """An expert does not fit its tier, even with every idle expert gone."""
+
+
+class ExpertError(CoeError):
+    """An expert failed; `expert_id` says which."""
+
+    def __init__(self, expert_id: str, problem: str) -> None:
+        self.expert_id, self.problem = expert_id, problem
+        super().__init__(f"expert {expert_id!r}: {problem}")
+
+
+class ExpertStartFailed(ExpertError):
+    """The expert could not be loaded."""
+
+
+class ExpertUnreachable(ExpertError):
+    """The expert's engine does not answer."""
+
+
+class ExpertRefused(ExpertError):
+    """The expert's engine answered with an error status."""
+
+    def __init__(self, expert_id: str, problem: str, status: int) -> None:
+        self.status = status
+        super().__init__(expert_id, problem)
+
+
+class StreamBroken(ExpertError):
+    """The expert's answer stopped in the middle."""
+
+
+class WeightsError(CoeError):
+    """A file of weights is not to be had."""
+
+
+class HashMismatch(WeightsError):
+    """The file is not the one that was asked for; it is kept aside, never used."""
+
+    def __init__(self, path: str, expected: str, actual: str) -> None:
+        self.path, self.expected, self.actual = path, expected, actual
+        super().__init__(f"{path}: sha256 is {actual}, expected {expected}; the file is kept there and not used")
+
+
+class SourceUnavailable(WeightsError):
+    """No source could give the file; the message lists what each one said."""

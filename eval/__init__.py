@@ -1,0 +1,1 @@
+"""Measuring routers and gateways offline. Nobody imports this package."""

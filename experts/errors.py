@@ -2,6 +2,7 @@
 
 CoeError
 ├── ConfigError            a setting is wrong: names the key, the value and, where there is one, the line
+├── InvalidConfig          a configuration with one ConfigError or more
 ├── RequestError           the caller asked for something that cannot be
 │   ├── InvalidRequest     a field is missing, malformed or contradicts another
 │   ├── UnsupportedField   the chosen expert lacks what a field asks for
@@ -10,8 +11,10 @@ CoeError
 │   └── Unauthorized       no key, or a wrong one
 ├── CapacityError          not now
 │   ├── QueueFull          the bounded queue is full
+│   ├── NotReady           the gateway is still loading
 │   ├── ShuttingDown       the gateway drains
 │   ├── DeadlineExceeded   no answer within the request's time
+│   ├── ClientLeft         the caller hung up before the answer was complete
 │   └── TierFull           an expert does not fit its tier, even with every idle expert gone
 ├── ExpertError            an expert failed
 │   ├── ExpertStartFailed  it could not be loaded
@@ -28,7 +31,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class CoeError(Exception):
@@ -43,6 +46,14 @@ class ConfigError(CoeError):
         where = f" (line {line})" if line is not None else ""
         shown = "" if value is None else f" = {value!r}"
         super().__init__(f"{key}{shown}{where}: {problem}")
+
+
+class InvalidConfig(CoeError):
+    """A configuration cannot be used; `problems` has everything that is wrong with it."""
+
+    def __init__(self, path: str, problems: Sequence[ConfigError]) -> None:
+        self.path, self.problems = path, tuple(problems)
+        super().__init__("\n".join([f"{path} cannot be used:", *(f"  {problem}" for problem in problems)]))
 
 
 class RequestError(CoeError):
@@ -87,12 +98,20 @@ class QueueFull(CapacityError):
     """The bounded queue is full."""
 
 
+class NotReady(CapacityError):
+    """The gateway is still loading."""
+
+
 class ShuttingDown(CapacityError):
     """The gateway drains and takes no new work."""
 
 
 class DeadlineExceeded(CapacityError):
     """No answer within the request's time."""
+
+
+class ClientLeft(CapacityError):
+    """The caller hung up before the answer was complete."""
 
 
 class TierFull(CapacityError):

@@ -1,0 +1,1 @@
+"""Which experts have their weights where, who waits, and who goes."""

@@ -1,1 +1,51 @@
-"""The `coe` command."""
+"""The `coe` command. One file per group of verbs; other packages add groups through the `coe.verbs` entry points.
+
+Exit codes: 0 done; 1 it failed; 2 the command line is wrong; 3 the configuration is refused; 4 weights are missing or
+refused; 5 no gateway answers.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+
+import typer
+
+from coe_gateway import __version__
+from coe_gateway.cli import chat, experts, output, route, serve
+from experts.errors import CoeError, ConfigError, ExpertUnreachable, InvalidConfig, WeightsError
+
+app = typer.Typer(
+    name="coe",
+    help="A composition-of-experts router and model gateway.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command()(serve.serve)
+app.command()(serve.up)
+app.command()(serve.down)
+app.command()(serve.validate)
+app.command()(route.route)
+app.command()(chat.chat)
+app.add_typer(experts.app, name="experts")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+EXIT_CODES: dict[type[CoeError], int] = {InvalidConfig: 3, ConfigError: 3, WeightsError: 4, ExpertUnreachable: 5}
+
+
+def main() -> None:
+    """Run the command line; errors of ours are printed in one line, not as a trace."""
+    for verb in entry_points(group="coe.verbs"):
+        app.add_typer(verb.load(), name=verb.name)
+    try:
+        app()
+    except CoeError as error:
+        output.problem(str(error))
+        sys.exit(next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1))

@@ -1,0 +1,168 @@
+"""The composition root: the only place where concrete classes are chosen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import aiohttp
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Route
+
+from coe_gateway.admission import Admission
+from coe_gateway.errors import error_response
+from coe_gateway.gateway import Gateway
+from coe_gateway.metrics import Metrics
+from coe_gateway.openapi import openapi_document
+from coe_gateway.routes.completions import CompletionEndpoint
+from coe_gateway.routes.decision import RouteEndpoint
+from coe_gateway.routes.health import HealthEndpoint
+from coe_gateway.routes.models import ModelsEndpoint
+from coe_gateway.routing import build_router
+from coe_gateway.settings import resolve_secret, weights_dir
+from coe_gateway.wire import ChatRequest, CompletionRequest, ErrorBody, ErrorDetail
+from experts.backends.echo import EchoBackend
+from experts.backends.llama_cpp import LlamaCppBackend
+from experts.backends.openai_http import OpenAiHttpBackend
+from experts.registry import OpenAiEntry
+from experts.weights import WeightStore
+from memory_tiers.manager import ResidencyManager
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from starlette.requests import Request
+
+    from coe_gateway.settings import Settings
+    from experts.backend import ExpertBackend
+    from experts.registry import EchoEntry, LlamaCppEntry
+    from experts.types import ExpertId
+
+
+@contextlib.asynccontextmanager
+async def open_gateway(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[Gateway]:
+    """Build a gateway from its settings and take it down again, experts included. It is not ready before `prepare`.
+
+    Raises: ConfigError: a secret is not set.
+    """
+    store = WeightStore(weights_dir(settings, environ))
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
+    async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+        backends: dict[ExpertId, ExpertBackend] = {}
+        for i, entry in enumerate(settings.experts):
+            backend = _backend(entry, f"experts[{i}]", session, store, environ)
+            backends[backend.spec.id] = backend
+        metrics = Metrics()
+        residency = ResidencyManager(
+            backends,
+            budget_bytes=int(settings.residency.device_budget_bytes),
+            load_timeout_s=settings.residency.load_timeout_s,
+            join_window_s=settings.residency.join_window_s,
+            on_swap=metrics.swapped,
+        )
+        keys = [
+            resolve_secret(f"gateway.api_keys[{i}]", ref, environ) for i, ref in enumerate(settings.gateway.api_keys)
+        ]
+        gateway = Gateway(
+            settings=settings.gateway,
+            backends=backends,
+            residency=residency,
+            admission=Admission(settings.gateway.max_in_flight, settings.gateway.max_queued),
+            metrics=metrics,
+            router=None,
+            key_digests=frozenset(sha256(key.encode()).digest() for key in keys),
+            active=set(),
+        )
+        _export(gateway)
+        try:
+            yield gateway
+        finally:
+            gateway.ready = False
+            await residency.close()
+            if gateway.router is not None:
+                gateway.router.close()
+
+
+async def prepare(gateway: Gateway, settings: Settings, environ: Mapping[str, str]) -> None:
+    """Load what takes time; the gateway is ready afterwards. Raises: SourceUnavailable, ConfigError."""
+    store = WeightStore(weights_dir(settings, environ))
+    gateway.router = await asyncio.to_thread(build_router, settings, store)
+    gateway.ready = True
+
+
+def build_app(gateway: Gateway) -> Starlette:
+    """The ASGI application around a gateway."""
+    models, health = ModelsEndpoint(gateway), HealthEndpoint(gateway)
+    document = msgspec.json.encode(openapi_document())
+
+    async def openapi(_: Request) -> Response:
+        return Response(document, media_type="application/json")
+
+    chat = CompletionEndpoint(gateway, "/v1/chat/completions", ChatRequest)
+    complete = CompletionEndpoint(gateway, "/v1/completions", CompletionRequest)
+    return Starlette(
+        routes=[
+            Route("/v1/chat/completions", chat, methods=["POST"]),
+            Route("/v1/completions", complete, methods=["POST"]),
+            Route("/v1/route", RouteEndpoint(gateway), methods=["POST"]),
+            Route("/v1/models", models.list_all, methods=["GET"]),
+            Route("/v1/models/{model:path}", models.get, methods=["GET"]),
+            Route("/health/liveness", health.liveness, methods=["GET"]),
+            Route("/health/readiness", health.readiness, methods=["GET"]),
+            Route("/metrics", health.metrics, methods=["GET"]),
+            Route("/openapi.json", openapi, methods=["GET"]),
+        ],
+        exception_handlers={HTTPException: _http_error, Exception: _unexpected},
+    )
+
+
+def _backend(
+    entry: LlamaCppEntry | OpenAiEntry | EchoEntry,
+    key: str,
+    session: aiohttp.ClientSession,
+    store: WeightStore,
+    environ: Mapping[str, str],
+) -> ExpertBackend:
+    spec = entry.spec()
+    if isinstance(entry, OpenAiEntry):
+        secret = resolve_secret(f"{key}.api_key", entry.api_key, environ) if entry.api_key else None
+        return OpenAiHttpBackend(
+            spec,
+            session,
+            entry.base_url,
+            headers={"Authorization": f"Bearer {secret}"} if secret else None,
+            connect_timeout_s=entry.connect_timeout_s,
+            idle_timeout_s=entry.idle_timeout_s,
+        )
+    if spec.weights is not None:
+        return LlamaCppBackend(spec, session, store.path_of(spec.weights))
+    return EchoBackend(spec)
+
+
+def _export(gateway: Gateway) -> None:
+    """Gauges read their values when they are asked for."""
+    gauge, residency, admission = gateway.metrics.gauge, gateway.residency, gateway.admission
+    gauge("coe_requests_in_flight", "Requests being served", lambda: admission.in_flight)
+    gauge("coe_requests_queued", "Requests waiting for a place", lambda: admission.queued)
+    gauge("coe_leases_waiting", "Requests waiting for an expert to be loaded", lambda: residency.waiting)
+    gauge("coe_device_used_bytes", "Bytes booked by resident experts", lambda: residency.used_bytes)
+    gauge("coe_device_budget_bytes", "Bytes there are to book", lambda: residency.budget_bytes)
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    """Unknown paths and methods, in the shape of every other error."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "http_error")
+    detail = str(error.detail) if isinstance(error, HTTPException) else "internal error"
+    body = msgspec.json.encode(ErrorBody(ErrorDetail(detail, "invalid_request_error", None, code)))
+    return Response(body, status, headers, "application/json")
+
+
+async def _unexpected(_: Request, error: Exception) -> Response:
+    return error_response(error)

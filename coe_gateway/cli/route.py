@@ -1,0 +1,71 @@
+"""`coe route`: what would the router do with this prompt, and why?"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from routers.ask import extract_ask
+
+from coe_gateway.cli import output
+from coe_gateway.cli.config import ConfigOption, JsonOption, chosen_config
+from coe_gateway.cli.experts import encoder_files, open_store, pull_files
+from coe_gateway.routing import build_router
+from coe_gateway.settings import load_settings
+from experts.errors import ConfigError, InvalidConfig
+
+if TYPE_CHECKING:
+    from routers.types import RouteDecision
+
+
+def route(
+    prompt: Annotated[str, typer.Argument(help="what a user would ask")],
+    config: ConfigOption = None,
+    profile: Annotated[str, typer.Option(help="the routing profile")] = "auto",
+    explain: Annotated[bool, typer.Option("--explain", help="show every score")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Decide which expert should answer a prompt, without asking it."""
+    path = chosen_config(config)
+    settings = load_settings(path)
+    pull_missing = [spec for spec in encoder_files(settings) if not open_store(settings).has(spec)]
+    if pull_missing:
+        pull_files(pull_missing, open_store(settings))
+    router = build_router(settings, open_store(settings))
+    if router is None:
+        raise InvalidConfig(str(path), [ConfigError("router", None, "is missing: there is nothing to decide")])
+    decision = asyncio.run(router.route(extract_ask([{"role": "user", "content": prompt}]), profile=profile))
+    router.close()
+    if json:
+        output.as_json(decision)
+    elif explain:
+        _explain(decision)
+    else:
+        output.console.print(decision.expert, markup=False)
+
+
+def _explain(decision: RouteDecision) -> None:
+    output.console.print(
+        describe(decision.expert, decision.category, decision.confidence, decision.reason), markup=False
+    )
+    categories = Table("category", "probability")
+    for name, probability in decision.categories.items():
+        categories.add_row(name, f"{probability:.4f}")
+    output.console.print(categories)
+    names = list(decision.experts[0].scores)
+    experts = Table("expert", *names)
+    for candidate in decision.experts:
+        experts.add_row(candidate.expert, *(f"{candidate.scores[name]:.4f}" for name in names))
+    output.console.print(experts)
+    timings = ", ".join(f"{step} {ms:.2f} ms" for step, ms in decision.timings_ms.items())
+    output.console.print(
+        f"text: {decision.text!r}{' (truncated)' if decision.truncated else ''}\n{timings}", markup=False
+    )
+
+
+def describe(expert: str, category: str, confidence: float, reason: str) -> str:
+    """One line about a decision."""
+    why = "" if reason in {"", "category"} else f"; {reason}"
+    return f"{expert}  (category {category}, confidence {confidence:.2f}{why})"

@@ -1,0 +1,100 @@
+"""The only place where a domain error meets HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from starlette.responses import Response
+
+from coe_gateway.wire import ErrorBody, ErrorDetail
+from experts.errors import (
+    BodyTooLarge,
+    ClientLeft,
+    CoeError,
+    ConfigError,
+    DeadlineExceeded,
+    ExpertRefused,
+    ExpertStartFailed,
+    ExpertUnreachable,
+    HashMismatch,
+    InvalidConfig,
+    InvalidRequest,
+    NotReady,
+    QueueFull,
+    RequestError,
+    ShuttingDown,
+    SourceUnavailable,
+    StreamBroken,
+    TierFull,
+    Unauthorized,
+    UnknownExpert,
+    UnsupportedField,
+)
+
+_INVALID: Final = "invalid_request_error"
+_LIMIT: Final = "rate_limit_error"
+_SERVER: Final = "server_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """How one kind of error looks over HTTP. retry_after_s: sent as Retry-After."""
+
+    status: int
+    type: str
+    code: str
+    retry_after_s: int | None = None
+
+
+WIRE_ERRORS: Final[dict[type[CoeError], Wire]] = {
+    InvalidRequest: Wire(400, _INVALID, "invalid_request"),
+    UnsupportedField: Wire(400, _INVALID, "unsupported_field"),
+    Unauthorized: Wire(401, "authentication_error", "invalid_api_key"),
+    UnknownExpert: Wire(404, _INVALID, "model_not_found"),
+    BodyTooLarge: Wire(413, _INVALID, "request_too_large"),
+    QueueFull: Wire(429, _LIMIT, "queue_full", retry_after_s=1),
+    ClientLeft: Wire(499, _INVALID, "client_left"),  # nobody is there to read it; the metrics are
+    ExpertRefused: Wire(502, _SERVER, "expert_refused"),
+    StreamBroken: Wire(502, _SERVER, "stream_broken"),
+    NotReady: Wire(503, _SERVER, "not_ready", retry_after_s=1),
+    ShuttingDown: Wire(503, _SERVER, "shutting_down", retry_after_s=5),
+    TierFull: Wire(503, _SERVER, "tier_full"),
+    ExpertStartFailed: Wire(503, _SERVER, "expert_start_failed", retry_after_s=5),
+    ExpertUnreachable: Wire(503, _SERVER, "expert_unreachable", retry_after_s=1),
+    DeadlineExceeded: Wire(504, _SERVER, "deadline_exceeded"),
+    # Met at start or by the command line; over HTTP they mean that the gateway itself is set up wrongly.
+    ConfigError: Wire(500, _SERVER, "config_error"),
+    InvalidConfig: Wire(500, _SERVER, "config_error"),
+    HashMismatch: Wire(503, _SERVER, "weights_refused"),
+    SourceUnavailable: Wire(503, _SERVER, "weights_unavailable"),
+}
+_UNEXPECTED: Final = Wire(500, _SERVER, "internal_error")
+_PASSED_THROUGH: Final = range(400, 500)
+
+
+def wire_of(error: Exception) -> Wire:
+    """The row of an error's nearest class; an expert's own 4xx keeps its status, for it is about the request."""
+    if isinstance(error, ExpertRefused) and error.status in _PASSED_THROUGH:
+        kind = _LIMIT if error.status == 429 else _INVALID  # noqa: PLR2004 - Too Many Requests
+        return Wire(error.status, kind, "expert_refused")
+    for cls in type(error).__mro__:
+        if issubclass(cls, CoeError) and (row := WIRE_ERRORS.get(cls)) is not None:
+            return row
+    return _UNEXPECTED
+
+
+def error_body(error: Exception) -> bytes:
+    """The error as JSON in OpenAI's shape. What is not ours is not described: it may hold anything."""
+    wire = wire_of(error)
+    message = str(error) if isinstance(error, CoeError) else "internal error; the log has it under the request id"
+    param = error.param if isinstance(error, RequestError) else None
+    return msgspec.json.encode(ErrorBody(ErrorDetail(message, wire.type, param, wire.code)))
+
+
+def error_response(error: Exception) -> Response:
+    """The error as a whole response."""
+    wire = wire_of(error)
+    headers = {"retry-after": str(wire.retry_after_s)} if wire.retry_after_s is not None else None
+    return Response(error_body(error), wire.status, headers, "application/json")

@@ -1,0 +1,142 @@
+"""One request on its way: what arrived, how long each step took, and the reply as ASGI messages."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from coe_gateway.errors import error_body, wire_of
+from coe_gateway.sse import error_event
+from experts.errors import BodyTooLarge, ClientLeft
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from coe_gateway.gateway import Plan
+
+_REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{1,128}$")
+_JSON = b"application/json"
+_NO_BODY_STATUS = 499
+
+
+class Exchange:
+    """The state of one HTTP exchange. Times are seconds of `perf_counter`."""
+
+    __slots__ = (
+        "_send", "category", "confidence", "content_started", "expert", "fallback_reason", "first_byte_s", "headers",
+        "lease_s", "queue_s", "received_s", "request_id", "route_s", "status", "swap_s", "upstream_s",
+    )  # fmt: skip
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.received_s = perf_counter()
+        self._send = send
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = self.headers.get(b"x-request-id", b"")
+        self.request_id = given if _REQUEST_ID.match(given) else secrets.token_hex(16).encode()
+        self.content_started = False
+        self.status = 0
+        self.expert = self.category = self.fallback_reason = ""
+        self.confidence = 0.0
+        self.route_s = self.queue_s = self.lease_s = self.swap_s = self.upstream_s = self.first_byte_s = 0.0
+
+    @property
+    def overhead_s(self) -> float:
+        """Request received to first byte sent, less what was spent waiting for others."""
+        waited_s = self.queue_s + self.swap_s + self.upstream_s
+        return max(self.first_byte_s - self.received_s - waited_s, 0.0)
+
+    def planned(self, plan: Plan) -> None:
+        """Remember what the router said."""
+        if plan.decision is not None:
+            self.category = plan.decision.category
+            self.confidence = plan.decision.confidence
+            self.route_s = plan.decision.timings_ms["total"] / 1000
+        self.fallback_reason = plan.fallback_reason
+
+    async def start(self, content_type: bytes, length: int | None = None) -> None:
+        """Send the status line and the headers of a good reply."""
+        self.first_byte_s = perf_counter()
+        await self._start(200, content_type, self._decision_headers(), length)
+
+    async def body(self, data: bytes, *, more: bool) -> None:
+        """Send a piece of the body."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def json(self, data: bytes, status: int = 200) -> None:
+        """Send a whole JSON reply that no expert made."""
+        await self._start(status, _JSON, [], len(data))
+        await self.body(data, more=False)
+
+    async def fail(self, error: Exception) -> None:
+        """Tell the client: as an HTTP error, or as an event once the stream has begun."""
+        wire = wire_of(error)
+        if isinstance(error, ClientLeft):
+            self.status = _NO_BODY_STATUS
+            return
+        data = error_body(error)
+        if self.content_started:
+            await self.body(error_event(data), more=False)
+            return
+        extra = [(b"retry-after", b"%d" % wire.retry_after_s)] if wire.retry_after_s is not None else []
+        await self._start(wire.status, _JSON, extra, len(data))
+        await self.body(data, more=False)
+
+    async def _start(
+        self, status: int, content_type: bytes, more: list[tuple[bytes, bytes]], length: int | None
+    ) -> None:
+        headers = [(b"content-type", content_type), (b"x-coe-request-id", self.request_id), *more]
+        if length is not None:
+            headers.append((b"content-length", b"%d" % length))
+        self.status = status
+        self.content_started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    def _decision_headers(self) -> list[tuple[bytes, bytes]]:
+        route, queue, swap = self.route_s * 1000, self.queue_s * 1000, self.swap_s * 1000
+        upstream, overhead = self.upstream_s * 1000, self.overhead_s * 1000
+        timing = b"route;dur=%.3f, queue;dur=%.3f, swap;dur=%.3f, upstream;dur=%.3f, overhead;dur=%.3f"
+        headers = [
+            (b"x-coe-model", _header(self.expert)),
+            (b"x-coe-route-ms", b"%.3f" % route),
+            (b"x-coe-queue-ms", b"%.3f" % queue),
+            (b"x-coe-swap-ms", b"%.3f" % swap),
+            (b"x-coe-overhead-ms", b"%.3f" % overhead),
+            (b"server-timing", timing % (route, queue, swap, upstream, overhead)),
+        ]
+        if self.category:
+            headers.append((b"x-coe-category", _header(self.category)))
+            headers.append((b"x-coe-confidence", b"%.4f" % self.confidence))
+        if self.fallback_reason:
+            headers.append((b"x-coe-fallback-reason", _header(self.fallback_reason)))
+        return headers
+
+
+def _header(text: str) -> bytes:
+    """A header value: printable ASCII, whatever a configuration named its categories."""
+    return text.encode("ascii", "backslashreplace").translate(None, b"\r\n\0")
+
+
+async def read_body(exchange: Exchange, receive: Receive, limit_bytes: int) -> bytes:
+    """The whole request body. Raises: BodyTooLarge: at the first sign of it; ClientLeft."""
+    declared = exchange.headers.get(b"content-length", b"0")
+    if declared.isdigit() and int(declared) > limit_bytes:
+        raise BodyTooLarge(limit_bytes)
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False) and message["type"] == "http.request" and len(body) <= limit_bytes:
+        return body
+    parts = [body]
+    size = len(body)
+    while message["type"] == "http.request" and message.get("more_body", False):
+        if size > limit_bytes:
+            raise BodyTooLarge(limit_bytes)
+        message = await receive()
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+    if message["type"] == "http.disconnect":
+        raise ClientLeft("the client hung up before its request was complete")
+    if size > limit_bytes:
+        raise BodyTooLarge(limit_bytes)
+    return b"".join(parts)

@@ -1,0 +1,126 @@
+"""The running gateway: its parts, and which experts a request may be answered by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from routers.ask import Ask, ask_from_prompt, extract_ask
+
+from coe_gateway.wire import ChatRequest, CompletionRequest, RouteRequest, required_features
+from experts.errors import InvalidRequest, NotReady, ShuttingDown, Unauthorized, UnknownExpert, UnsupportedField
+from experts.types import ExpertId
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from coe_gateway.admission import Admission
+    from coe_gateway.interruption import Interruptible
+    from coe_gateway.metrics import Metrics
+    from coe_gateway.settings import GatewaySettings
+    from experts.backend import ExpertBackend
+    from experts.types import Feature
+    from memory_tiers.manager import ResidencyManager
+    from routers.types import RouteDecision, Router
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Who may answer a request, in order; the decision if a router made it."""
+
+    experts: tuple[ExpertId, ...]
+    decision: RouteDecision | None = None
+
+    @property
+    def fallback_reason(self) -> str:
+        """Why the router did not simply follow the category; empty if it did."""
+        return "" if self.decision is None or self.decision.reason == "category" else self.decision.reason
+
+
+@dataclass(slots=True)
+class Gateway:
+    """Everything a route needs. key_digests: SHA-256 of the accepted keys; empty when none is asked for."""
+
+    settings: GatewaySettings
+    backends: Mapping[ExpertId, ExpertBackend]
+    residency: ResidencyManager
+    admission: Admission
+    metrics: Metrics
+    router: Router | None
+    key_digests: frozenset[bytes]
+    active: set[Interruptible]
+    ready: bool = False
+
+    def authorize(self, authorization: str) -> None:
+        """Check a bearer key. Comparing digests tells a guesser nothing of the key. Raises: Unauthorized."""
+        if not self.key_digests:
+            return
+        scheme, _, key = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not key:
+            raise Unauthorized("no API key: send `Authorization: Bearer <key>`")
+        if sha256(key.strip().encode()).digest() not in self.key_digests:
+            raise Unauthorized("the API key is not valid")
+
+    def model_names(self) -> list[str]:
+        """Every name that `model` may take."""
+        virtual = [_virtual(name) for name in self.router.profiles()] if self.router else []
+        return [*virtual, *self.backends]
+
+    def require_ready(self) -> None:
+        """Raises: NotReady: the router is still loading; ShuttingDown: the gateway drains."""
+        if self.admission.draining:
+            raise ShuttingDown("the gateway is shutting down")
+        if not self.ready:
+            raise NotReady("the gateway is still loading")
+
+    async def plan(self, body: ChatRequest | CompletionRequest) -> Plan:
+        """Choose who may answer. Raises: UnknownExpert, UnsupportedField."""
+        if body.models:
+            return Plan(self._capable(body.models, required_features(body)))
+        if body.model in self.backends:
+            return Plan(self._capable([body.model], required_features(body)))
+        decision = await self.decide(body)
+        return Plan(tuple(score.expert for score in decision.experts), decision)
+
+    async def decide(self, body: ChatRequest | CompletionRequest | RouteRequest) -> RouteDecision:
+        """Ask the router. Raises: UnknownExpert: `model` is no profile; UnsupportedField: nobody can."""
+        if self.router is None:
+            raise UnknownExpert(body.model, self.model_names())
+        profile = "auto" if body.model == "auto" else body.model.removeprefix("coe/")
+        if profile not in self.router.profiles() or (profile == body.model != "auto"):
+            raise UnknownExpert(body.model, self.model_names())
+        decision = await self.router.route(ask_of(body), required_features(body), profile)
+        self.metrics.decisions.labels(decision.category, decision.expert, decision.reason.partition(":")[0]).inc()
+        self.metrics.route.observe(decision.timings_ms["total"] / 1000)
+        return decision
+
+    def _capable(self, names: list[str], required: frozenset[Feature]) -> tuple[ExpertId, ...]:
+        """The named experts that have every required feature, in their order."""
+        for name in names:
+            if name not in self.backends:
+                raise UnknownExpert(name, self.model_names())
+        ids = [ExpertId(name) for name in names]
+        if not required:
+            return tuple(ids)
+        able = tuple(i for i in ids if required <= self.backends[i].spec.features)
+        if not able:
+            lacking = min(required - self.backends[ids[0]].spec.features)
+            raise UnsupportedField(f"expert {ids[0]!r} does not support `{lacking}`", str(lacking))
+        return able
+
+
+def ask_of(body: ChatRequest | CompletionRequest | RouteRequest) -> Ask:
+    """The human ask of a request. Raises: InvalidRequest: it has neither messages nor a prompt."""
+    if isinstance(body, CompletionRequest):
+        return ask_from_prompt(body.prompt)
+    if body.messages is None:
+        prompt = getattr(body, "prompt", None)
+        if prompt is None:
+            raise InvalidRequest("needs `messages` or `prompt`", "messages")
+        return ask_from_prompt(prompt)
+    return extract_ask([{"role": m.role, "content": m.content} for m in body.messages])
+
+
+def _virtual(profile: str) -> str:
+    return "auto" if profile == "auto" else f"coe/{profile}"

@@ -1,0 +1,51 @@
+"""Every metric the gateway exports, by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from experts.types import ExpertId
+
+_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+_SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+
+
+class Metrics:
+    """One gateway's metrics, in a registry of their own so that two gateways in one process do not mix."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = self._counter("coe_requests_total", "Requests answered", "route", "expert", "status")
+        self.decisions = self._counter("coe_route_decisions_total", "Routing decisions", "category", "expert", "reason")
+        self.fallbacks = self._counter("coe_fallbacks_total", "Attempts that failed and went on", "expert", "code")
+        self.swaps = self._counter("coe_swaps_total", "Experts loaded and unloaded", "expert", "direction")
+        self.ttft = self._histogram("coe_ttft_seconds", "Request received to first byte sent", _SLOW, "expert")
+        self.duration = self._histogram("coe_request_seconds", "Request received to last byte sent", _SLOW, "expert")
+        self.overhead = self._histogram("coe_overhead_seconds", "Time the gateway itself took", _FAST)
+        self.route = self._histogram("coe_route_seconds", "Time a routing decision took", _FAST)
+        self.queue = self._histogram("coe_queue_seconds", "Time in queues", _SLOW)
+        self.swap = self._histogram("coe_swap_seconds", "Time a load or unload took", _SLOW, "direction")
+
+    def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        """Export a value that is read when it is asked for."""
+        Gauge(name, help_text, registry=self.registry).set_function(read)
+
+    def render(self) -> bytes:
+        """The exposition text."""
+        return generate_latest(self.registry)
+
+    def swapped(self, expert_id: ExpertId, direction: str, seconds: float) -> None:
+        """Count one load or unload."""
+        self.swaps.labels(expert_id, direction).inc()
+        self.swap.labels(direction).observe(seconds)
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(name, help_text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(name, help_text, labels, buckets=buckets, registry=self.registry)

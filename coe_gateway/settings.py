@@ -1,0 +1,180 @@
+"""Everything that can be set, frozen, read once at start. A wrong value is refused, never clamped.
+
+The one place that reads the environment: secrets are references (`os.environ/NAME`), resolved here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import ByteSize, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from coe_gateway.config_file import ConfigDocument, KeyPath, dotted, read_config
+from coe_gateway.litellm_config import translate
+from experts.errors import ConfigError, InvalidConfig
+from experts.registry import Entry, ExpertEntry, WeightsEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SecretRef = Annotated[str, Field(pattern=r"^os\.environ/[A-Za-z_][A-Za-z0-9_]*$")]
+_UNIT_INTERVAL = Field(ge=0, le=1)
+MiB = 1024**2
+
+
+class GatewaySettings(Entry):
+    """The HTTP server."""
+
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8080, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    api_keys: tuple[SecretRef, ...] = Field(default=(), description="os.environ/NAME each; none: no key is asked for")
+    max_body_bytes: ByteSize = Field(default=ByteSize(16 * MiB), gt=0, description="largest request body")
+    max_in_flight: PositiveInt = Field(default=256, description="requests served at once")
+    max_queued: int = Field(default=1024, ge=0, description="requests waiting beyond those; one more gets 429")
+    request_timeout_s: PositiveFloat = Field(default=300.0, description="longest wait for an answer's first byte")
+    drain_timeout_s: NonNegativeFloat = Field(default=30.0, description="time running answers get at shutdown")
+
+
+class ResidencySettings(Entry):
+    """Which experts may be on the device together."""
+
+    device_budget_bytes: ByteSize = Field(
+        default=ByteSize(1024 * MiB), ge=0, description="memory all resident experts may take together"
+    )
+    load_timeout_s: PositiveFloat = Field(default=120.0, description="a load that takes longer has failed")
+    join_window_s: NonNegativeFloat = Field(
+        default=2.0, description="how long a waiting request lets others join the resident expert before it"
+    )
+
+
+class EncoderSettings(Entry):
+    """The sentence encoder the router reads prompts with."""
+
+    model: WeightsEntry = Field(description="ONNX file")
+    tokenizer: WeightsEntry = Field(description="tokenizer.json")
+    max_tokens: PositiveInt = Field(default=128, description="longer texts are truncated for routing, and say so")
+    threads: PositiveInt | None = Field(default=None, description="CPU threads; default: every core")
+
+
+class CategoryEntry(Entry):
+    """A category by example."""
+
+    name: str = Field(min_length=1, description="its name")
+    description: str = Field(default="", description="what belongs to it")
+    examples: tuple[str, ...] = Field(min_length=1, description="texts that belong to it")
+
+
+class ProfileSettings(Entry):
+    """A way to route, chosen with `model: coe/<name>`."""
+
+    general: str = Field(description="the expert for asks the router is not sure about")
+    mapping: dict[str, tuple[str, ...]] = Field(description="for each category its experts, best first")
+    abstain_below: float = Field(
+        default=0.4, ge=0, le=1, description="confidence under which the general expert answers"
+    )
+
+
+class RouterSettings(ProfileSettings):
+    """Routing of `model: auto`, and the profiles beside it."""
+
+    encoder: EncoderSettings
+    categories: Literal["default"] | tuple[CategoryEntry, ...] = Field(
+        default="default", description="`default`, or categories by example"
+    )
+    neighbours: PositiveInt = Field(default=5, description="examples of a category that vote on a text")
+    profiles: dict[str, ProfileSettings] = Field(default_factory=dict, description="further ways to route, by name")
+    cache_entries: PositiveInt = Field(default=10_000, description="judgements of texts remembered")
+
+
+class Settings(Entry):
+    """A whole configuration."""
+
+    gateway: GatewaySettings = GatewaySettings()
+    residency: ResidencySettings = ResidencySettings()
+    experts: tuple[ExpertEntry, ...] = Field(min_length=1, description="the experts")
+    router: RouterSettings | None = Field(default=None, description="none: every request must name its expert")
+    weights_dir: Path | None = Field(
+        default=None, description="default: coe-gateway/weights in the user's cache folder"
+    )
+
+    @model_validator(mode="after")
+    def _references_hold(self) -> Self:
+        known = [entry.id for entry in self.experts]
+        for i, expert_id in enumerate(known):
+            if expert_id in known[:i]:
+                raise ConfigError(f"experts[{i}].id", expert_id, "is the id of another expert too")
+            if expert_id == "auto" or expert_id.startswith("coe/"):
+                raise ConfigError(f"experts[{i}].id", expert_id, "`auto` and `coe/...` are the router's names")
+        if self.router is not None:
+            _check_profile("router", self.router, known)
+            for name, profile in self.router.profiles.items():
+                _check_profile(f"router.profiles.{name}", profile, known)
+        return self
+
+
+def _check_profile(at: str, profile: ProfileSettings, known: list[str]) -> None:
+    named = {f"{at}.general": [profile.general]} | {
+        f"{at}.mapping.{category}": list(experts) for category, experts in profile.mapping.items()
+    }
+    for key, experts in named.items():
+        for expert in experts:
+            if expert not in known:
+                raise ConfigError(key, expert, f"is not an expert; known: {', '.join(known)}")
+
+
+def load_settings(path: Path) -> Settings:
+    """Read and check a file, ours or LiteLLM's shape. Raises: InvalidConfig: with everything that is wrong."""
+    document = translate(read_config(path))
+    try:
+        return Settings.model_validate(document.values)
+    except ValidationError as error:
+        raise InvalidConfig(str(path), [_problem(document, item) for item in error.errors()]) from error
+    except ConfigError as error:
+        raise InvalidConfig(str(path), [_located(document, error)]) from error
+
+
+def resolve_secret(key: str, reference: str, environ: Mapping[str, str]) -> str:
+    """The value an `os.environ/NAME` reference stands for. Raises: ConfigError: the variable is not set."""
+    name = reference.removeprefix("os.environ/")
+    value = environ.get(name)
+    if not value:
+        raise ConfigError(key, reference, f"the environment variable {name} is not set")
+    return value
+
+
+def weights_dir(settings: Settings, environ: Mapping[str, str]) -> Path:
+    """Where weights are kept: the configured folder, COE_WEIGHTS_DIR, or the user's cache folder."""
+    if settings.weights_dir is not None:
+        return settings.weights_dir.expanduser()
+    if chosen := environ.get("COE_WEIGHTS_DIR"):
+        return Path(chosen).expanduser()
+    cache = environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "coe-gateway" / "weights"
+
+
+_TAGS = frozenset({"llama_cpp", "openai", "echo", "literal['default']", "tuple[CategoryEntry, ...]"})
+
+
+def _problem(document: ConfigDocument, item: Mapping[str, object]) -> ConfigError:
+    """One of pydantic's errors in our words: its key as people write it, its value, its line."""
+    location = item["loc"]
+    key: KeyPath = tuple(p for p in location if p not in _TAGS) if isinstance(location, tuple) else ()
+    kind, message, value = str(item["type"]), str(item["msg"]), item.get("input")
+    if kind == "extra_forbidden":
+        message = "is not a known key"
+    elif kind == "missing":
+        message, value = "is missing", None
+    elif kind == "string_pattern_mismatch" and "os" in message and "environ" in message:
+        message, value = "must be a reference such as os.environ/NAME, not the secret itself", "..."
+    if isinstance(value, dict | list):
+        value = None
+    return ConfigError(dotted(key), value, message, line=document.line_of(key))
+
+
+def _located(document: ConfigDocument, error: ConfigError) -> ConfigError:
+    """The same error with its line, found by the dotted key."""
+    for key, line in document.lines.items():
+        if dotted(key) == error.key:
+            return ConfigError(error.key, error.value, error.problem, line=line)
+    return error

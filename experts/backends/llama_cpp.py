@@ -1,0 +1,156 @@
+"""The embedded engine: llama.cpp in a worker process of its own, reached over a private loopback port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import sys
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from experts.backends.llama_cpp_worker import WorkerConfig
+from experts.backends.openai_http import HttpReply, OpenAiHttpBackend
+from experts.errors import ExpertStartFailed, ExpertUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    import aiohttp
+
+    from experts.types import ExpertCall, ExpertSpec
+
+_STDERR_LINES = 30
+_TERMINATE_S = 2.0
+
+
+class LlamaCppBackend:
+    """One expert on llama.cpp. Its memory is its process's: it returns to the system when the process ends.
+
+    options: `parallel` (slots, default 2), `threads` (default: every core). weights: the GGUF file, fetched before.
+    """
+
+    def __init__(self, spec: ExpertSpec, session: aiohttp.ClientSession, weights: Path) -> None:
+        self._spec = spec
+        self._session = session
+        self._weights = weights
+        self._process: asyncio.subprocess.Process | None = None
+        self._http: OpenAiHttpBackend | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._said: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._notify: Callable[[str], None] = lambda _: None
+
+    @property
+    def spec(self) -> ExpertSpec:
+        """What the configuration says of this expert."""
+        return self._spec
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id while it runs."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    def on_exit(self, notify: Callable[[str], None]) -> None:
+        """Call `notify(why)` should the worker end by itself."""
+        self._notify = notify
+
+    async def start(self) -> None:
+        """Start the worker and wait until it answers. Raises: ExpertStartFailed."""
+        if self._http is not None:
+            return
+        if not self._weights.is_file():
+            raise ExpertStartFailed(self._spec.id, f"its weights are missing: {self._weights}; `coe experts pull`")
+        try:
+            await self._launch()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """End the worker; returns when its process is gone and its memory with it."""
+        self._http = None
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.cancel()
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(_TERMINATE_S):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    @contextlib.asynccontextmanager
+    async def call(self, call: ExpertCall) -> AsyncIterator[HttpReply]:
+        """Send one request. Raises on entry: ExpertRefused, ExpertUnreachable."""
+        if self._http is None:
+            raise ExpertUnreachable(self._spec.id, "its worker is not running")
+        async with self._http.call(call) as reply:
+            yield reply
+
+    async def _launch(self) -> None:
+        api_key = secrets.token_urlsafe(24)
+        self._said.clear()
+        self._process = process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "experts.backends.llama_cpp_worker",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        self._watch = asyncio.create_task(self._watch_over(process))
+        if process.stdin is None or process.stdout is None:  # pragma: no cover - both were asked for
+            raise ExpertStartFailed(self._spec.id, "its worker has no pipes")
+        with contextlib.suppress(ConnectionError):  # a worker that died at once says why on stderr
+            process.stdin.write(msgspec.json.encode(self._worker_config(api_key)) + b"\n")
+            await process.stdin.drain()
+        line = await process.stdout.readline()
+        if not line:
+            await process.wait()
+            await asyncio.sleep(0)
+            raise ExpertStartFailed(self._spec.id, f"its worker ended with {process.returncode}: {self._last_words()}")
+        self._http = OpenAiHttpBackend(
+            self._spec, self._session, msgspec.json.decode(line)["url"], headers={"Authorization": f"Bearer {api_key}"}
+        )
+
+    def _worker_config(self, api_key: str) -> WorkerConfig:
+        parallel, threads = self._spec.options.get("parallel", 2), self._spec.options.get("threads", os.cpu_count())
+        return WorkerConfig(
+            model_path=str(self._weights),
+            alias=self._spec.id,
+            context_tokens=self._spec.context_tokens or 4096,
+            parallel=parallel if isinstance(parallel, int) else 2,
+            threads=threads if isinstance(threads, int) else 1,
+            api_key=api_key,
+        )
+
+    async def _watch_over(self, process: asyncio.subprocess.Process) -> None:
+        """Keep the worker's last words, and tell of its end if nobody asked for it."""
+        if process.stderr is not None:
+            while line := await _line(process.stderr):
+                self._said.append(line.decode("utf-8", "replace").rstrip())
+        await process.wait()
+        if self._http is not None:
+            self._http = None
+            self._notify(f"its worker ended with {process.returncode}: {self._last_words()}")
+
+    def _last_words(self) -> str:
+        return " | ".join(list(self._said)[-5:]) or "it said nothing"
+
+
+async def _line(stream: asyncio.StreamReader) -> bytes:
+    """The next line, or a piece of one that is longer than the stream's limit."""
+    try:
+        return await stream.readuntil(b"\n")
+    except asyncio.IncompleteReadError as error:
+        return error.partial
+    except asyncio.LimitOverrunError as error:
+        return await stream.read(max(error.consumed, 1))

@@ -1,0 +1,133 @@
+"""Any OpenAI-compatible server: bytes in, bytes out. Workers of our own are reached through it too."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from experts.errors import DeadlineExceeded, ExpertRefused, ExpertStartFailed, ExpertUnreachable, StreamBroken
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from experts.types import ExpertCall, ExpertSpec
+
+_ERROR_BODY_BYTES = 64 * 1024
+_OK = 200
+
+
+class HttpReply:
+    """A reply whose bytes come from an open HTTP response, neither split nor merged."""
+
+    __slots__ = ("_expert_id", "_response", "content_type")
+
+    def __init__(self, expert_id: str, response: aiohttp.ClientResponse) -> None:
+        self._expert_id = expert_id
+        self._response = response
+        self.content_type = response.headers.get("Content-Type", "application/json")
+
+    async def read(self) -> bytes:
+        """The whole body. Raises: StreamBroken."""
+        try:
+            return await self._response.read()
+        except (aiohttp.ClientError, OSError) as error:
+            raise StreamBroken(self._expert_id, f"the answer stopped in the middle: {error!r}") from error
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives. Raises: StreamBroken."""
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+        except (aiohttp.ClientError, OSError) as error:
+            raise StreamBroken(self._expert_id, f"the answer stopped in the middle: {error!r}") from error
+
+
+class OpenAiHttpBackend:
+    """An expert behind an OpenAI-compatible base URL, such as `http://host:8000/v1`.
+
+    session: the connection pool, shared and closed by whoever made it. headers: sent with every request, the key
+    among them. idle_timeout_s: the longest silence before and between bytes that is not a failure.
+    """
+
+    def __init__(
+        self,
+        spec: ExpertSpec,
+        session: aiohttp.ClientSession,
+        base_url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        connect_timeout_s: float = 5.0,
+        idle_timeout_s: float = 300.0,
+    ) -> None:
+        self._spec = spec
+        self._session = session
+        self._headers = {"Content-Type": "application/json", **(headers or {})}
+        self._timeout = aiohttp.ClientTimeout(sock_connect=connect_timeout_s, sock_read=idle_timeout_s)
+        self._base_url = base_url.rstrip("/").removesuffix("/v1")
+        self._urls: dict[str, URL] = {}
+
+    @property
+    def spec(self) -> ExpertSpec:
+        """What the configuration says of this expert."""
+        return self._spec
+
+    async def start(self) -> None:
+        """Nothing to bring up: the server is somebody else's, and a probe would only delay the answer."""
+        if self._session.closed:
+            raise ExpertStartFailed(self._spec.id, "the connection pool is closed")
+
+    async def stop(self) -> None:
+        """Nothing to take down."""
+
+    def on_exit(self, notify: Callable[[str], None]) -> None:
+        """A remote server's end shows in the next call."""
+
+    @asynccontextmanager
+    async def call(self, call: ExpertCall) -> AsyncIterator[HttpReply]:
+        """Send one request. Raises on entry: ExpertRefused, ExpertUnreachable, DeadlineExceeded."""
+        url = self._urls.get(call.path)
+        if url is None:
+            url = self._urls[call.path] = URL(self._base_url + call.path)
+        response = await self._open(url, call)
+        try:
+            if response.status != _OK:
+                raise ExpertRefused(self._spec.id, await _problem(response), response.status)
+            yield HttpReply(self._spec.id, response)
+        except BaseException:
+            response.close()  # a half-read connection is dropped, which is how the engine learns to stop
+            raise
+        else:
+            response.release()
+
+    async def _open(self, url: URL, call: ExpertCall) -> aiohttp.ClientResponse:
+        try:
+            return await self._session.post(url, data=call.body, headers=self._headers, timeout=self._timeout)
+        except aiohttp.ServerTimeoutError as error:
+            if isinstance(error, aiohttp.ConnectionTimeoutError):
+                raise ExpertUnreachable(self._spec.id, f"no connection to {url} in time") from error
+            raise DeadlineExceeded(f"expert {self._spec.id!r} sent nothing in time") from error
+        except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError) as error:
+            raise ExpertUnreachable(self._spec.id, f"no answer from {url}: {error!r}") from error
+
+
+async def _problem(response: aiohttp.ClientResponse) -> str:
+    """The message of an error body, in OpenAI's shape or any other."""
+    try:
+        body = await response.content.read(_ERROR_BODY_BYTES)
+    except (aiohttp.ClientError, OSError):
+        body = b""
+    try:
+        document = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return body.decode("utf-8", "replace").strip() or f"status {response.status}"
+    match document:
+        case {"error": {"message": str(message)}} | {"error": str(message)} | {"message": str(message)}:
+            return message
+        case {"detail": detail}:
+            return str(detail)
+    return f"status {response.status}"

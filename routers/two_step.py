@@ -1,0 +1,128 @@
+"""The router: encode, name the category, rank its experts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
+
+from experts.errors import UnknownExpert
+from routers.local import rank_experts
+from routers.types import RouteDecision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from experts.types import Category, ExpertId, Feature
+    from routers.ask import Ask
+    from routers.batching import BatchingEncoder
+    from routers.types import CategoryHead, Profile
+
+
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    """What the global step said of one text: all of it that is worth remembering."""
+
+    categories: Mapping[Category, float]
+    best: Category
+    confidence: float
+    margin: float
+    truncated: bool
+
+
+class TwoStepRouter:
+    """Global step, then local step. Judgements of texts are cached by content; the local step is done anew each time.
+
+    features: what each expert can do. cache_entries: how many judgements are remembered, the most recent ones.
+    """
+
+    def __init__(
+        self,
+        encoder: BatchingEncoder,
+        head: CategoryHead,
+        profiles: Mapping[str, Profile],
+        features: Mapping[ExpertId, frozenset[Feature]],
+        *,
+        cache_entries: int = 10_000,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._encoder = encoder
+        self._head = head
+        self._profiles = profiles
+        self._features = features
+        self._cache: LRUCache[bytes, _Judgement] = LRUCache(cache_entries)
+        self._clock = clock
+
+    def profiles(self) -> Sequence[str]:
+        """The virtual model names this router answers to, without the `coe/` prefix."""
+        return tuple(self._profiles)
+
+    def close(self) -> None:
+        """Let the encoder's thread go."""
+        self._encoder.close()
+
+    async def route(self, ask: Ask, required: frozenset[Feature] = frozenset(), profile: str = "auto") -> RouteDecision:
+        """Decide. Raises: UnsupportedField: no expert has every feature in `required`; UnknownExpert: the profile."""
+        started_s = self._clock()
+        chosen = self._profiles.get(profile)
+        if chosen is None:
+            raise UnknownExpert(f"coe/{profile}", [f"coe/{name}" for name in self._profiles])
+        key = blake2b(ask.text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        judgement = self._cache.get(key)
+        cached = judgement is not None
+        timings_ms = {"encode": 0.0, "global": 0.0}
+        if judgement is None:
+            judgement = self._cache[key] = await self._judge(ask.text, timings_ms)
+        local_s = self._clock()
+        decision = self._decide(ask, required, chosen, judgement)
+        ended_s = self._clock()
+        timings_ms["local"] = _ms(ended_s - local_s)
+        timings_ms["total"] = _ms(ended_s - started_s)
+        return replace(decision, timings_ms=timings_ms, cached=cached)
+
+    async def _judge(self, text: str, timings_ms: dict[str, float]) -> _Judgement:
+        started_s = self._clock()
+        vector, truncated = await self._encoder.encode(text)
+        encoded_s = self._clock()
+        row = self._head.probabilities(vector)[0]
+        order = row.argsort()[::-1]
+        best, second = float(row[order[0]]), float(row[order[1]]) if len(row) > 1 else 0.0
+        timings_ms["encode"] = _ms(encoded_s - started_s)
+        timings_ms["global"] = _ms(self._clock() - encoded_s)
+        names = self._head.categories
+        return _Judgement(
+            {names[i]: round(float(row[i]), 6) for i in order}, names[order[0]], best, best - second, truncated
+        )
+
+    def _decide(self, ask: Ask, required: frozenset[Feature], profile: Profile, judgement: _Judgement) -> RouteDecision:
+        reason = "category"
+        if not ask.text.strip():
+            reason = "no_text"
+        elif judgement.confidence < profile.abstain_below:
+            reason = "low_confidence"
+        category = judgement.best if reason == "category" else None
+        ranked = rank_experts(profile, category, judgement.categories, self._features, required)
+        if required:
+            wanted = rank_experts(profile, category, judgement.categories, self._features, frozenset())
+            if wanted[0].expert != ranked[0].expert:
+                reason = f"feature:{','.join(sorted(required))}"
+        return RouteDecision(
+            category=judgement.best,
+            confidence=round(judgement.confidence, 6),
+            margin=round(judgement.margin, 6),
+            expert=ranked[0].expert,
+            experts=ranked,
+            reason=reason,
+            text=ask.text,
+            truncated=judgement.truncated or ask.clipped,
+            categories=judgement.categories,
+            profile=profile.name,
+        )
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 4)
+

@@ -1,0 +1,51 @@
+"""What every test may use: the weights of the example configuration, and gateways over real HTTP."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coe_gateway.settings import Settings, load_settings, weights_dir
+from experts.types import ExpertId, ExpertSpec, WeightsSpec
+from experts.weights import WeightStore
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def example_settings() -> Settings:
+    return load_settings(ROOT / "examples" / "coe.yaml")
+
+
+@pytest.fixture(scope="session")
+def weights(example_settings: Settings) -> Callable[[WeightsSpec], Path]:
+    """The path of a fetched file. `make test` fetches them and sets COE_REQUIRE_WEIGHTS: then none may be missing."""
+    store = WeightStore(weights_dir(example_settings, os.environ))
+
+    def find(spec: WeightsSpec) -> Path:
+        if not store.has(spec):
+            reason = f"{spec.filename} is not fetched; `coe experts pull` does it"
+            if os.environ.get("COE_REQUIRE_WEIGHTS"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        return store.path_of(spec)
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def expert_spec(example_settings: Settings) -> Callable[[str], ExpertSpec]:
+    """An expert of the example configuration."""
+    specs = {ExpertId(entry.id): entry.spec() for entry in example_settings.experts}
+    return lambda name: specs[ExpertId(name)]
+
+
+@pytest.fixture(scope="session")
+def encoder_paths(example_settings: Settings, weights: Callable[[WeightsSpec], Path]) -> tuple[Path, Path]:
+    """The routing encoder's model and tokenizer."""
+    assert example_settings.router is not None
+    encoder = example_settings.router.encoder
+    return weights(encoder.model.spec()), weights(encoder.tokenizer.spec())

@@ -6,7 +6,6 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import yaml
-from routers.encoder import MiniLmEncoder
 
 from experts.errors import ConfigError, SourceUnavailable
 from experts.types import Category, ExpertId
@@ -49,7 +48,9 @@ def default_categories() -> tuple[CategoryExamples, ...]:
     )
 
 
-def _open_encoder(settings: RouterSettings, store: WeightStore) -> MiniLmEncoder:
+def _open_encoder(settings: RouterSettings, store: WeightStore) -> Encoder:
+    from routers.encoder import MiniLmEncoder  # noqa: PLC0415 - its libraries load in half a second, for this alone
+
     paths = []
     for name, entry in (("model", settings.encoder.model), ("tokenizer", settings.encoder.tokenizer)):
         spec = entry.spec()

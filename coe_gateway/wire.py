@@ -6,7 +6,7 @@ documents is checked here, so that a wrong value is refused by name whatever the
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -23,9 +23,9 @@ class Message(msgspec.Struct):
     """One turn of a conversation."""
 
     role: Role
-    content: str | list[dict[str, object]] | None = None
+    content: str | list[dict[str, Any]] | None = None
     name: str | None = None
-    tool_calls: list[dict[str, object]] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
     tool_call_id: str | None = None
 
 
@@ -40,7 +40,7 @@ class FunctionDefinition(msgspec.Struct):
 
     name: Annotated[str, Meta(min_length=1, max_length=256)]
     description: str | None = None
-    parameters: dict[str, object] | None = None
+    parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
 
@@ -55,7 +55,7 @@ class ResponseFormat(msgspec.Struct):
     """The form the answer must take."""
 
     type: Literal["text", "json_object", "json_schema"]
-    json_schema: dict[str, object] | None = None
+    json_schema: dict[str, Any] | None = None
 
 
 class Sampling(msgspec.Struct, kw_only=True):
@@ -83,7 +83,7 @@ class ChatRequest(Sampling, kw_only=True):
     messages: Annotated[list[Message], Meta(min_length=1)]
     max_completion_tokens: Positive | None = None
     tools: list[Tool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | dict[str, object] | None = None
+    tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     functions: list[FunctionDefinition] | None = None
     response_format: ResponseFormat | None = None
@@ -95,7 +95,7 @@ class ChatRequest(Sampling, kw_only=True):
 class CompletionRequest(Sampling, kw_only=True):
     """Body of POST /v1/completions."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | list[str | int | list[int]]
     echo: bool | None = None
     suffix: str | None = None
     best_of: Annotated[int, Meta(ge=1, le=20)] | None = None

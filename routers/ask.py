@@ -70,18 +70,21 @@ _AFTER_QUESTION: Final = re.compile(
 )
 _FENCE: Final = re.compile(r"```([^\n`]*)\n(.*?)(?:```|\Z)", re.DOTALL)
 _FENCE_LINES, _FENCE_CHARS = 5, 200
-_BASE64: Final = re.compile(r"(?:data:[\w/+.-]+;base64,)?(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/=_-]{120,}+")
+_BLOB_CHARS: Final = 120  # no word of a language is as long; base64 and tokens are
+_BLOB: Final = re.compile(rf"(?:data:[\w/+.-]+;base64,)?(?<![\w+/=-])[A-Za-z0-9+/=_-]{{{_BLOB_CHARS},}}+")
 _LOG: Final = re.compile(
     r"(?:^[ \t]*(?:\[?\d{4}-\d\d-\d\d|\[?\d\d:\d\d:\d\d|[A-Z][a-z]{2} +\d+ \d\d:|at [\w.$<]+|File \"|"
     r"\[?(?:INFO|WARN|WARNING|DEBUG|ERROR|TRACE)\b|[A-Za-z0-9+/=]{60,}$)[^\n]*(?:\n|\Z)){6,}",
     re.MULTILINE,
 )
 _LOG_LINES: Final = 3
+# Past the blocks and tool results, only this much of either end is looked at: a pasted book costs what a page does.
+_WINDOW_CHARS: Final = 4000
 # A turn that leans on the one before it, in the languages that the shipped categories know.
 _LEANING: Final = re.compile(
     r"(?:and|but|also|then|now|ok|okay|yes|yep|no|again|same|instead|what about|how about|et|aber|und|mais|y|pero|и)\b"
     r"|(?:please |can you |could you )?(?!(?:is|are|was|were|does|did|will|has|have|why|how|what)\b)"
-    r"\w+ (?:it|that|this|them)\b",
+    r"\w+ (?:it|them|(?:that|this)(?=\W*$| (?:again|more|less|in|into|to|for|with)\b))\b",
     re.IGNORECASE,
 )
 _LEANING_CHARS: Final = 48
@@ -149,10 +152,8 @@ def _backwards(messages: object) -> Iterator[tuple[str, object]]:
 
 def _flatten(content: object) -> str:
     """Join the text of a message's parts; images, tool results and unknown parts say nothing."""
-    if isinstance(content, str):
-        return content
     if not isinstance(content, list | tuple):
-        return ""
+        return _part_text(content)
     texts = (_part_text(part) for part in content)
     return "\n".join(text for text in texts if text)
 
@@ -173,6 +174,8 @@ def _human_text(text: str) -> str:
         text = _inside(text, _ASKED) or text
     if "] Result:" in text:
         text = _before_tool_results(text)
+    if len(text) > 2 * _WINDOW_CHARS:
+        text = text[:_WINDOW_CHARS] + _ELISION + text[-_WINDOW_CHARS:]
     if "<" in text:
         text = _STRAY_TAG.sub(" ", text)
     if "[" in text or "#" in text or "Caveat" in text:
@@ -235,8 +238,9 @@ def _condense(text: str) -> str:
     """Shorten code, logs and binary to as much of their beginning as tells what they are."""
     if "```" in text:
         text = _FENCE.sub(_short_fence, text)
-    if len(text) > _FENCE_CHARS:
-        text = _BASE64.sub("…", text)
+    if len(text) >= _BLOB_CHARS and any(len(word) >= _BLOB_CHARS for word in text.split()):
+        text = _BLOB.sub("…", text)
+    if text.count("\n") >= _LOG_LINES:
         text = _LOG.sub(_short_log, text)
     return text
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from eval.serving.document import SCHEMA, GatewayDocument
-from eval.serving.markdown import shown, shown_errors, table
+from eval.serving.markdown import figure, shown, shown_errors, table
 from experts.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ def gateway_section(name: str, raw: bytes) -> str:
         raise ConfigError(name, None, f"not a gateway benchmark: {error}") from error
     if document.schema != SCHEMA:
         raise ConfigError(name, document.schema, f"expected schema {SCHEMA}")
-    return "\n\n".join([_preface(name, document), _systems(document), *_scenarios(document), _ratios(document)])
+    return "\n\n".join(
+        [_preface(name, document), _systems(document), *_scenarios(document), *_server(document), _ratios(document)]
+    )
 
 
 def _preface(name: str, document: GatewayDocument) -> str:
@@ -87,6 +89,29 @@ def _row(row: Row, labels: dict[str, str]) -> list[str]:
     label = labels.get(row.system, row.system)
     cells = [label, shown(row.rps), *(shown(time) for time in times), shown(row.cpu_ms_per_request)]
     return [*cells, str(row.requests), shown_errors(row)]
+
+
+def _server(document: GatewayDocument) -> list[str]:
+    labels = {entry.name: entry.label for entry in document.systems}
+    names = sorted({name for row in document.rows for name in row.server_p50_ms})
+    if not names:
+        return []
+    heading = "### What the gateway says of its own time (`x-coe-*-ms` headers), p50"
+    rows = [
+        [labels.get(row.system, row.system), _scenario(row), *(_or_dash(row.server_p50_ms.get(name)) for name in names)]
+        for row in document.rows
+        if row.server_p50_ms
+    ]
+    return [f"{heading}\n\n{table(['System', 'Scenario', *(name.replace('_', ' ') for name in names)], rows)}"]
+
+
+def _scenario(row: Row) -> str:
+    way = "streaming" if row.stream else "plain"
+    return f"{way}, c={row.connections}" if row.rate_rps is None else f"{way}, open at {figure(row.rate_rps)} rps"
+
+
+def _or_dash(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _ratios(document: GatewayDocument) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 PEERS_DIR: Final = Path(".peers")
 LITELLM_VERSION: Final = "1.106.2"
 PORTKEY_VERSION: Final = "1.15.2"
-HONO_SERVER_VERSION: Final = "1.14.2"  # with a newer one Portkey answers every stream with 500 (its issue 1389)
+HONO_SERVER_VERSION: Final = "1.13.8"  # with 1.14.2 or newer Portkey answers every stream 500 (its issue 1389)
 MALICIOUS_LITELLM: Final = frozenset({"1.82.7", "1.82.8", "1.107.0"})  # never to be installed
 START_S: Final = 120.0
 
@@ -70,8 +71,7 @@ class LiteLLM:
     ready_path: str = "/health/liveliness"
 
     def __post_init__(self) -> None:
-        if self.version in HONO_SERVER_VERSION: Final = "1.14.2"  # with a newer one Portkey answers every stream with 500 (its issue 1389)
-MALICIOUS_LITELLM:
+        if self.version in MALICIOUS_LITELLM:
             raise ConfigError("litellm", self.version, "this release is malicious; never install it")
 
     @property
@@ -191,8 +191,13 @@ def install(folder: Path = PEERS_DIR, *, uv: str = "uv") -> None:
     if not portkey.installed():
         prefix = folder / "portkey"
         prefix.mkdir(exist_ok=True)
-        packages = [f"@portkey-ai/gateway@{portkey.version}", f"@hono/node-server@{HONO_SERVER_VERSION}"]
-        _run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(prefix), *packages])
+        manifest = {
+            "private": True,
+            "dependencies": {"@portkey-ai/gateway": portkey.version},
+            "overrides": {"@hono/node-server": HONO_SERVER_VERSION},
+        }
+        (prefix / "package.json").write_text(json.dumps(manifest, indent=2))
+        _run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(prefix)])
 
 
 def _run(command: list[str]) -> None:

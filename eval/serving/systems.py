@@ -105,8 +105,7 @@ def serve_line_up(peers: Sequence[Peer], work: Path, deltas: int) -> Iterator[Li
         bare, bare_port = stack.enter_context(_module("bare_proxy", ["--upstream", line_up.upstream], work))
         line_up.admit(System("bare", "bare ASGI proxy", "", Target("127.0.0.1", bare_port), bare))
         _add_gateway(line_up, stack, work)
-        for peer in peers:
-            _add_peer(line_up, stack, peer, work)
+        add_peers(line_up, stack, peers, work)
         yield line_up
 
 
@@ -147,6 +146,20 @@ def probe(system: System, deltas: int, *, stream: bool) -> str | None:
     return None if faithful else f"{way} answer is not the mock's: {text[:200]}"
 
 
+def add_peers(line_up: LineUp, stack: ExitStack, peers: Sequence[Peer], work: Path) -> None:
+    """Start each peer and admit it; one that is not installed, or does not start, is absent with its reason."""
+    for peer in peers:
+        if not peer.installed():
+            line_up.absent.append(SystemEntry(peer.name, peer.label, peer.version, (), "not installed"))
+            continue
+        try:
+            running = stack.enter_context(serve_peer(peer, line_up.upstream, work))
+        except ChildFailed as error:
+            line_up.absent.append(SystemEntry(peer.name, peer.label, peer.version, (), did_not_start(error)))
+            continue
+        line_up.admit(System(peer.name, peer.label, peer.version, running.target, running.child))
+
+
 def did_not_start(error: ChildFailed) -> str:
     """Say why in one line: the last of the child's output."""
     return f"did not start: {str(error).splitlines()[-1]}"
@@ -170,15 +183,3 @@ def _add_gateway(line_up: LineUp, stack: ExitStack, work: Path) -> None:
         return
     for name, label, model, cold in ways:
         line_up.admit(System(name, label, version, target, child, model, cold))
-
-
-def _add_peer(line_up: LineUp, stack: ExitStack, peer: Peer, work: Path) -> None:
-    if not peer.installed():
-        line_up.absent.append(SystemEntry(peer.name, peer.label, peer.version, (), "not installed"))
-        return
-    try:
-        running = stack.enter_context(serve_peer(peer, line_up.upstream, work))
-    except ChildFailed as error:
-        line_up.absent.append(SystemEntry(peer.name, peer.label, peer.version, (), did_not_start(error)))
-        return
-    line_up.admit(System(peer.name, peer.label, peer.version, running.target, running.child))

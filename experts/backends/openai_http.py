@@ -95,14 +95,17 @@ class OpenAiHttpBackend:
             url = self._urls[call.path] = URL(self._base_url + call.path)
         response = await self._open(url, call)
         try:
-            if response.status != _OK:
-                raise ExpertRefused(self._spec.id, await _problem(response), response.status)
+            await self._require_ok(response)
             yield HttpReply(self._spec.id, response)
         except BaseException:
             response.close()  # a half-read connection is dropped, which is how the engine learns to stop
             raise
         else:
             response.release()
+
+    async def _require_ok(self, response: aiohttp.ClientResponse) -> None:
+        if response.status != _OK:
+            raise ExpertRefused(self._spec.id, await _problem(response), response.status)
 
     async def _open(self, url: URL, call: ExpertCall) -> aiohttp.ClientResponse:
         try:

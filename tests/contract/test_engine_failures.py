@@ -19,8 +19,6 @@ from experts.types import ExpertSpec, WeightsSpec
 from tests.contract.conftest import echo_spec
 from tests.contract.test_backend_contract import chat, read
 
-Raw = Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]
-
 
 async def answer_with(data: bytes, *, then: str = "close") -> tuple[asyncio.Server, str]:
     """A server that sends `data` to every request and then closes, resets or hangs."""
@@ -30,7 +28,7 @@ async def answer_with(data: bytes, *, then: str = "close") -> tuple[asyncio.Serv
         writer.write(data)
         await writer.drain()
         if then == "hang":
-            await asyncio.sleep(30)
+            await reader.read()  # until the client gives up
         elif then == "reset":
             writer.transport.abort()
         writer.close()
@@ -69,6 +67,7 @@ async def test_silence_has_an_end() -> None:
     async with server, aiohttp.ClientSession() as session:
         with pytest.raises(DeadlineExceeded):
             await read(OpenAiHttpBackend(echo_spec(), session, url, idle_timeout_s=0.2), chat())
+        await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,13 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str]) -> AsyncI
             key_digests=frozenset(sha256(key.encode()).digest() for key in keys),
             active=set(),
         )
-        _export(gateway)
+        metrics.export(
+            lambda: gateway.admission.in_flight,
+            lambda: gateway.admission.queued,
+            lambda: residency.waiting,
+            lambda: residency.used_bytes,
+            lambda: residency.budget_bytes,
+        )
         try:
             yield gateway
         finally:
@@ -142,16 +148,6 @@ def _backend(
     if spec.weights is not None:
         return LlamaCppBackend(spec, session, store.path_of(spec.weights))
     return EchoBackend(spec)
-
-
-def _export(gateway: Gateway) -> None:
-    """Gauges read their values when they are asked for."""
-    gauge, residency, admission = gateway.metrics.gauge, gateway.residency, gateway.admission
-    gauge("coe_requests_in_flight", "Requests being served", lambda: admission.in_flight)
-    gauge("coe_requests_queued", "Requests waiting for a place", lambda: admission.queued)
-    gauge("coe_leases_waiting", "Requests waiting for an expert to be loaded", lambda: residency.waiting)
-    gauge("coe_device_used_bytes", "Bytes booked by resident experts", lambda: residency.used_bytes)
-    gauge("coe_device_budget_bytes", "Bytes there are to book", lambda: residency.budget_bytes)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:

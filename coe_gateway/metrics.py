@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from prometheus_client.metrics import MetricWrapperBase
 
     from experts.types import ExpertId
 
@@ -20,6 +22,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._collectors: list[MetricWrapperBase] = []
         self.requests = self._counter("coe_requests_total", "Requests answered", "route", "expert", "status")
         self.decisions = self._counter("coe_route_decisions_total", "Routing decisions", "category", "expert", "reason")
         self.fallbacks = self._counter("coe_fallbacks_total", "Attempts that failed and went on", "expert", "code")
@@ -31,9 +34,29 @@ class Metrics:
         self.queue = self._histogram("coe_queue_seconds", "Time in queues", _SLOW)
         self.swap = self._histogram("coe_swap_seconds", "Time a load or unload took", _SLOW, "direction")
 
-    def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
-        """Export a value that is read when it is asked for."""
-        Gauge(name, help_text, registry=self.registry).set_function(read)
+    def export(
+        self,
+        in_flight: Callable[[], float],
+        queued: Callable[[], float],
+        leases_waiting: Callable[[], float],
+        used_bytes: Callable[[], float],
+        budget_bytes: Callable[[], float],
+    ) -> None:
+        """Export values that are read when they are asked for."""
+        self._gauge("coe_requests_in_flight", "Requests being served", in_flight)
+        self._gauge("coe_requests_queued", "Requests waiting for a place", queued)
+        self._gauge("coe_leases_waiting", "Requests waiting for an expert to be loaded", leases_waiting)
+        self._gauge("coe_device_used_bytes", "Bytes booked by resident experts", used_bytes)
+        self._gauge("coe_device_budget_bytes", "Bytes there are to book", budget_bytes)
+
+    def collectors(self) -> Sequence[MetricWrapperBase]:
+        """Every metric, in the order of its definition."""
+        return tuple(self._collectors)
+
+    def _gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        gauge = Gauge(name, help_text, registry=self.registry)
+        gauge.set_function(read)
+        self._collectors.append(gauge)
 
     def render(self) -> bytes:
         """The exposition text."""
@@ -45,7 +68,11 @@ class Metrics:
         self.swap.labels(direction).observe(seconds)
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
-        return Counter(name, help_text, labels, registry=self.registry)
+        counter = Counter(name, help_text, labels, registry=self.registry)
+        self._collectors.append(counter)
+        return counter
 
     def _histogram(self, name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(name, help_text, labels, buckets=buckets, registry=self.registry)
+        histogram = Histogram(name, help_text, labels, buckets=buckets, registry=self.registry)
+        self._collectors.append(histogram)
+        return histogram

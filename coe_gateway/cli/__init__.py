@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 import typer
 
 from coe_gateway import __version__
-from coe_gateway.cli import chat, experts, output, route, serve
+from coe_gateway.cli import chat, docs, experts, output, route, serve
 from experts.errors import CoeError, ConfigError, ExpertUnreachable, InvalidConfig, WeightsError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command()(serve.down)
 app.command()(serve.validate)
 app.command()(route.route)
 app.command()(chat.chat)
+app.command()(docs.docs)
 app.add_typer(experts.app, name="experts")
 
 

@@ -1,0 +1,67 @@
+# `make run` and `make test` do everything from a fresh clone: Python 3.11, pip, make and git are all they need.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CONFIG ?= examples/coe.yaml
+LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+	--universal --python-version 3.11
+
+.PHONY: run stop install install-dev weights test check format bench peers docs lock clean
+
+run: install  ## install, fetch the default experts, start the gateway, ask it one question
+	@$(BIN)/coe up --config $(CONFIG)
+
+stop:  ## stop the gateway that `make run` started
+	@$(BIN)/coe down --config $(CONFIG)
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: deploy/requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else 0'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
+	@$(PIP) install --quiet --require-hashes --requirement deploy/requirements.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+install-dev: $(VENV)/.installed-dev
+
+$(VENV)/.installed-dev: deploy/requirements-dev.lock $(VENV)/.installed
+	@echo "installing what tests need ..."
+	@$(PIP) install --quiet --require-hashes --requirement deploy/requirements-dev.lock
+	@touch $@
+
+weights: install  ## fetch the default experts and the routing encoder
+	@$(BIN)/coe experts pull --config examples/coe.yaml
+
+test: install-dev weights  ## every test, on real models
+	COE_REQUIRE_WEIGHTS=1 $(BIN)/python -m pytest
+
+check: install-dev  ## style, types, generated documents
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/coe docs --check
+
+format: install-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: install-dev  ## write the generated documents anew
+	$(BIN)/coe docs
+
+bench: install-dev  ## measure the gateway beside its peers (`make peers` installs those)
+	$(BIN)/coe bench gateway --out docs/bench/gateway.json
+	$(BIN)/coe bench report
+
+peers: install-dev  ## LiteLLM's proxy and Portkey's gateway, each in an environment of its own under .peers/
+	$(BIN)/coe bench peers
+
+lock: install-dev  ## resolve the dependencies anew
+	$(BIN)/$(LOCK) --extra build --output-file deploy/requirements.lock pyproject.toml
+	$(BIN)/$(LOCK) --extra build --extra dev --constraint deploy/requirements.lock \
+		--output-file deploy/requirements-dev.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .peers

@@ -1,0 +1,177 @@
+"""The manager with echo backends that take time to load, crash and fail; its ledger is checked at every step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from experts.backends.echo import EchoBackend
+from experts.errors import ExpertStartFailed, ExpertUnreachable, TierFull
+from experts.types import ExpertId, ExpertSpec
+from memory_tiers.manager import ResidencyManager
+from memory_tiers.types import ResidentState
+
+A, B, C = ExpertId("a"), ExpertId("b"), ExpertId("c")
+
+
+class Slow(EchoBackend):
+    """An echo that counts its starts and stops, and may fail or die."""
+
+    def __init__(self, name: ExpertId, device_bytes: int, start_s: float = 0.02) -> None:
+        super().__init__(ExpertSpec(name, "echo", name, device_bytes=device_bytes, options={"start_s": start_s}))
+        self.starts = self.stops = 0
+        self.fail: Exception | None = None
+        self.die: Callable[[str], None] = lambda _: None
+
+    def on_exit(self, notify: Callable[[str], None]) -> None:
+        self.die = notify
+
+    async def start(self) -> None:
+        self.starts += 1
+        if self.fail is not None:
+            raise self.fail
+        await super().start()
+
+    async def stop(self) -> None:
+        self.stops += 1
+        await super().stop()
+
+
+@dataclass
+class House:
+    manager: ResidencyManager
+    backends: dict[ExpertId, Slow]
+    swaps: list[tuple[str, str]] = field(default_factory=list)
+
+
+@pytest.fixture
+async def house() -> House:
+    backends = {A: Slow(A, 60), B: Slow(B, 60), C: Slow(C, 30)}
+    swaps: list[tuple[str, str]] = []
+    manager = ResidencyManager(
+        backends, budget_bytes=100, load_timeout_s=0.5, join_window_s=0.05,
+        on_swap=lambda expert, direction, _: swaps.append((expert, direction)),
+    )  # fmt: skip
+    return House(manager, backends, swaps)
+
+
+async def use(house: House, expert: ExpertId, hold_s: float = 0.0) -> None:
+    async with house.manager.lease(expert) as resident:
+        assert resident.state is ResidentState.READY
+        assert resident.leases > 0
+        house.manager.check_invariants()
+        await asyncio.sleep(hold_s)
+    house.manager.check_invariants()
+
+
+async def test_many_at_once_load_once(house: House) -> None:
+    await asyncio.gather(*(use(house, A, 0.01) for _ in range(20)))
+    assert house.backends[A].starts == 1
+    assert house.swaps == [("a", "load")]
+
+
+async def test_forty_mixed_requests_over_one_slot_are_all_served_in_few_swaps(house: House) -> None:
+    house.backends[C]._spec = ExpertSpec(C, "echo", C, device_bytes=60, options={"start_s": 0.02})
+    manager = ResidencyManager(house.backends, budget_bytes=100, join_window_s=0.05)
+    mixed = House(manager, house.backends)
+    await asyncio.gather(*(use(mixed, (A, B, C)[i % 3], 0.005) for i in range(40)))
+    assert sum(b.starts for b in house.backends.values()) == 3
+    assert manager.used_bytes <= 100
+
+
+async def test_the_least_recently_used_goes(house: House) -> None:
+    await use(house, A)
+    await use(house, C)
+    await use(house, A)
+    await use(house, B)
+    assert {r.expert_id for r in house.manager.residents()} == {B, C}
+    assert house.backends[A].stops == 1
+
+
+async def test_a_cancelled_wait_leaves_no_trace(house: House) -> None:
+    async with house.manager.lease(A):
+        waiter = asyncio.create_task(use(house, B))
+        await asyncio.sleep(0.01)
+        assert house.manager.waiting == 1
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        assert house.manager.waiting == 0
+    assert house.backends[B].starts == 0
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_cancelled_at_any_turn_of_the_loop_no_lease_leaks(house: House, turns: int) -> None:
+    task = asyncio.create_task(use(house, A, 0.001))
+    for _ in range(turns):
+        await asyncio.sleep(0 if turns < 4 else 0.021)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await asyncio.sleep(0.05)
+    assert all(r.leases == 0 for r in house.manager.residents())
+    await use(house, B)  # the room can be had
+
+
+async def test_a_failed_load_tells_everyone_and_frees_the_room(house: House) -> None:
+    house.backends[A].fail = ExpertStartFailed(A, "out of luck")
+    results = await asyncio.gather(*(use(house, A) for _ in range(3)), return_exceptions=True)
+    assert [str(r) for r in results] == ["expert 'a': out of luck"] * 3
+    assert house.manager.used_bytes == 0
+    house.backends[A].fail = None
+    await use(house, A)
+
+
+async def test_a_bug_in_a_backend_is_a_failed_load_not_a_hang(house: House) -> None:
+    house.backends[A].fail = RuntimeError("a bug")
+    with pytest.raises(ExpertStartFailed, match="a bug"):
+        await use(house, A)
+
+
+async def test_a_load_that_takes_too_long_has_failed() -> None:
+    backends = {A: Slow(A, 60, start_s=5)}
+    manager = ResidencyManager(backends, budget_bytes=100, load_timeout_s=0.05)
+    with pytest.raises(ExpertStartFailed, match=r"not ready after 0\.05 s"):
+        await use(House(manager, backends), A)
+    assert backends[A].stops == 1
+    assert manager.used_bytes == 0
+
+
+async def test_too_large_for_the_device_is_refused_with_both_figures(house: House) -> None:
+    manager = ResidencyManager(house.backends, budget_bytes=50)
+    with pytest.raises(TierFull, match=r"60 bytes.*50"):
+        await use(House(manager, house.backends), A)
+
+
+async def test_after_a_crash_the_next_request_loads_anew(house: House) -> None:
+    async with house.manager.lease(A) as before:
+        house.backends[A].die("aborted")
+        assert house.manager.used_bytes == 0
+        await use(house, A)
+        assert before.leases == 1
+    house.manager.check_invariants()
+    assert house.backends[A].starts == 2
+    assert all(r.leases == 0 for r in house.manager.residents())
+
+
+async def test_an_idle_expert_can_be_evicted_a_leased_one_cannot(house: House) -> None:
+    async with house.manager.lease(A):
+        house.manager.evict(A)
+        assert house.manager.used_bytes == 60
+    house.manager.evict(A)
+    await asyncio.sleep(0.01)
+    assert house.manager.used_bytes == 0
+
+
+async def test_close_stops_everything_and_refuses_who_waits(house: House) -> None:
+    await use(house, A)
+    held = house.manager.lease(A)
+    await held.__aenter__()
+    waiter = asyncio.create_task(use(house, B))
+    await asyncio.sleep(0.01)
+    await house.manager.close()
+    with pytest.raises(ExpertUnreachable, match="closing"):
+        await waiter
+    assert all(not backend._started for backend in house.backends.values())

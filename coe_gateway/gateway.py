@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from routers.ask import Ask, ask_from_prompt, extract_ask
-
 from coe_gateway.wire import ChatRequest, CompletionRequest, RouteRequest, required_features
 from experts.errors import InvalidRequest, NotReady, ShuttingDown, Unauthorized, UnknownExpert, UnsupportedField
 from experts.types import ExpertId
+from routers.ask import Ask, ask_from_prompt, extract_ask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,11 @@ from routers.batching import BatchingEncoder
 from routers.categories import CategoryExamples, ExampleHead
 from routers.two_step import TwoStepRouter
 from routers.types import Profile
+from routers.vector_cache import encode_cached
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from coe_gateway.settings import ProfileSettings, RouterSettings, Settings
     from experts.weights import WeightStore
@@ -31,7 +34,7 @@ def build_router(settings: Settings, store: WeightStore) -> TwoStepRouter | None
     if router_settings is None:
         return None
     encoder = _open_encoder(router_settings, store)
-    head = _fit_head(router_settings, encoder)
+    head = _fit_head(router_settings, encoder, store.root / "vectors")
     profiles = {"auto": _profile("auto", router_settings, head)}
     profiles |= {name: _profile(name, profile, head) for name, profile in router_settings.profiles.items()}
     features = {ExpertId(entry.id): entry.spec().features for entry in settings.experts}
@@ -58,14 +61,26 @@ def _open_encoder(settings: RouterSettings, store: WeightStore) -> Encoder:
             raise SourceUnavailable(f"router.encoder.{name}: {store.path_of(spec)} is missing; run `coe experts pull`")
         paths.append(store.path_of(spec))
     encoder = settings.encoder
-    return MiniLmEncoder(paths[0], paths[1], max_tokens=encoder.max_tokens, threads=encoder.threads)
+    threads = encoder.threads or len(os.sched_getaffinity(0))
+    return MiniLmEncoder(fused_model(paths[0]), paths[1], encoder.max_tokens, threads)
 
 
-def _fit_head(settings: RouterSettings, encoder: Encoder) -> ExampleHead:
+def fused_model(pulled: Path) -> Path:
+    """The graph the encoder runs, made from the pulled file beside it the first time it is wanted."""
+    from routers.encoder_graph import fuse  # noqa: PLC0415 - needs onnx, for this alone
+
+    fused = pulled.with_suffix(".fused-1.onnx")
+    if not fused.exists():
+        fuse(pulled, fused)
+    return fused
+
+
+def _fit_head(settings: RouterSettings, encoder: Encoder, cache: Path) -> ExampleHead:
     categories = _categories(settings)
     texts = [text for category in categories for text in category.examples]
     labels = [i for i, category in enumerate(categories) for _ in category.examples]
-    return ExampleHead([c.name for c in categories], encoder.encode(texts).vectors, labels, k=settings.neighbours)
+    vectors = encode_cached(encoder, texts, cache)
+    return ExampleHead([c.name for c in categories], vectors, labels, k=settings.neighbours)
 
 
 def _categories(settings: RouterSettings) -> Sequence[CategoryExamples]:

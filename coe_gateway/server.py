@@ -87,6 +87,7 @@ def _listen(settings: Settings) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         problem = ConfigError("gateway.port", port, f"cannot listen on {host}: {error.strerror or error}")

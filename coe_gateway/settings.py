@@ -82,7 +82,7 @@ class RouterSettings(ProfileSettings):
     categories: Literal["default"] | tuple[CategoryEntry, ...] = Field(
         default="default", description="`default`, or categories by example"
     )
-    neighbours: PositiveInt = Field(default=5, description="examples of a category that vote on a text")
+    neighbours: PositiveInt = Field(default=3, description="examples of a category that vote on a text")
     profiles: dict[str, ProfileSettings] = Field(default_factory=dict, description="further ways to route, by name")
     cache_entries: PositiveInt = Field(default=10_000, description="judgements of texts remembered")
 

@@ -38,6 +38,11 @@ class WeightStore:
     def __init__(self, root: Path) -> None:
         self._root = root
 
+    @property
+    def root(self) -> Path:
+        """The folder; what is derived from weights may be kept in it too."""
+        return self._root
+
     def path_of(self, spec: WeightsSpec) -> Path:
         """Where the file is, or will be once it is pulled.
 

@@ -7,12 +7,12 @@ and doubles the time on busy ones, and the gateway's cores are busy. The fusions
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from experts.errors import ConfigError
+from routers.types import Encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,19 +21,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Encoding
 
+FEWEST_TOKENS: Final = 3  # [CLS], one of the text, [SEP]
 POSITIONS: Final = 512  # rows of the model's position embedding
 CHARACTERS_PER_TOKEN: Final = 64  # text further on cannot matter: English has 4 to 5, and 100 is one [UNK]
 BATCH_TOKENS: Final = 512  # beyond this a larger batch saves nothing and delays everyone in it
 PADDING_RATIO: Final = 1.25  # longest over shortest text of one batch
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """vectors (B, D) float32 with unit rows, in the order of the texts; `tokens` counts those that were encoded."""
-
-    vectors: NDArray[np.float32]
-    truncated: tuple[bool, ...]
-    tokens: tuple[int, ...]
 
 
 class MiniLmEncoder:
@@ -44,8 +36,8 @@ class MiniLmEncoder:
     """
 
     def __init__(self, model: Path, tokenizer: Path, max_tokens: int = 128, threads: int = 2) -> None:
-        if not 3 <= max_tokens <= POSITIONS:
-            raise ConfigError("encoder max_tokens", max_tokens, f"must lie between 3 and {POSITIONS}")
+        if not FEWEST_TOKENS <= max_tokens <= POSITIONS:
+            raise ConfigError("encoder max_tokens", max_tokens, f"must lie between {FEWEST_TOKENS} and {POSITIONS}")
         model_bytes, tokenizer_bytes = _read("encoder model", model), _read("encoder tokenizer", tokenizer)
         self._characters = max_tokens * CHARACTERS_PER_TOKEN
         self._tokenizer = _tokenizer(tokenizer, tokenizer_bytes, max_tokens)
@@ -140,7 +132,13 @@ def _session(path: Path, content: bytes, threads: int) -> Any:  # noqa: ANN401 -
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented) as error:
+    except (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NotImplemented,
+    ) as error:
         raise ConfigError("encoder model", str(path), f"does not load: {error}") from error
     names = [tensor.name for tensor in (*session.get_inputs(), *session.get_outputs())]
     if names != ["input_ids", "attention_mask", "vectors"]:

@@ -125,4 +125,3 @@ class TwoStepRouter:
 
 def _ms(seconds: float) -> float:
     return round(seconds * 1000, 4)
-

@@ -86,7 +86,7 @@ class CategoryHead(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Texts as vectors. Shapes: vectors (B, D), unit rows. truncated: which texts did not fit the window."""
+    """Texts as vectors, in their order. Shapes: vectors (B, D) float32, unit rows. tokens: how many were encoded."""
 
     vectors: F32
     truncated: tuple[bool, ...]

@@ -36,7 +36,7 @@ def broken_arrows(package: str, path: Path) -> list[str]:
         top = module.partition(".")[0]
         if top in MAY_IMPORT and top != package and top not in MAY_IMPORT[package]:
             broken.append(f"{path}:{line}: {package} may not import {top}")
-        if top in {"tests"} or (top == "eval" and module == "eval" and package == "eval"):
+        if top == "tests" or (top == "eval" and module == "eval" and package == "eval"):
             broken.append(f"{path}:{line}: nobody imports {module}")
         if top in HTTP_FRAMEWORK and package not in {"coe_gateway", "eval"}:
             broken.append(f"{path}:{line}: HTTP framework outside coe_gateway")

@@ -90,8 +90,8 @@ def _commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:  # noqa: AN
 def _configuration() -> str:
     parts = [
         (
-            f"{_MADE}# Configuration\n\nOne YAML file. A wrong key or value is refused at start, with its name and line; "
-            "`coe validate` says so without starting. The JSON schema is [config.schema.json](config.schema.json).\n"
+            f"{_MADE}# Configuration\n\nOne YAML file. What is wrong in it is refused at start, with key and "
+            "line; `coe validate` says so without starting. [config.schema.json](config.schema.json) is its schema.\n"
         )
     ]
     for at, model in _sections("", Settings):
@@ -163,8 +163,8 @@ def _errors() -> str:
     lines = [
         (
             f"{_MADE}# Errors\n\nEvery error has OpenAI's shape: "
-            '`{"error": {"message", "type", "param", "code"}}`. After the first byte of a stream it is its last event, and '
-            "no `[DONE]` follows.\n\n| status | `code` | `type` | Retry-After | when |\n|---|---|---|---|---|"
+            '`{"error": {"message", "type", "param", "code"}}`. After the first byte of a stream it is its last event, '
+            "and no `[DONE]` follows.\n\n| status | `code` | `type` | Retry-After | when |\n|---|---|---|---|---|"
         )
     ]
     for kind, wire in sorted(WIRE_ERRORS.items(), key=lambda item: item[1].status):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
-from routers.ask import extract_ask
 
 from coe_gateway.cli import output
 from coe_gateway.cli.config import ConfigOption, JsonOption, chosen_config
@@ -15,6 +14,7 @@ from coe_gateway.cli.experts import encoder_files, open_store, pull_files
 from coe_gateway.routing import build_router
 from coe_gateway.settings import load_settings
 from experts.errors import ConfigError, InvalidConfig
+from routers.ask import extract_ask
 
 if TYPE_CHECKING:
     from routers.types import RouteDecision

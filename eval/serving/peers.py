@@ -99,7 +99,10 @@ class LiteLLM:
     def command(self, port: int, config: Path) -> list[str]:
         """Serve from the config file."""
         listen = ["--host", "127.0.0.1", "--port", str(port)]
-        return [str(self._program), "--config", str(config), *listen, "--num_workers", str(self.workers)]
+        workers = ["--num_workers", str(self.workers)]
+        if self.workers > 1:  # uvicorn's default of 5 s kills workers that are still importing on two busy cores
+            workers += ["--timeout_worker_healthcheck", str(int(START_S))]
+        return [str(self._program), "--config", str(config), *listen, *workers]
 
     def environment(self) -> Mapping[str, str]:
         """Production mode, and the price list from the package instead of the network."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 from collections.abc import AsyncIterator
 
@@ -24,7 +25,7 @@ DONE = b"data: [DONE]\n\n"
 
 async def pieces(data: bytes, cuts: list[int]) -> AsyncIterator[bytes]:
     edges = [0, *sorted(cuts), len(data)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         if start < end:
             yield data[start:end]
 
@@ -44,9 +45,10 @@ def test_bytes_are_the_same_however_they_arrive_and_every_step_ends_with_a_whole
 @pytest.mark.parametrize("data", [b"", EVENT, EVENT + b'data: {"cho', EVENT + DONE + b"data: {"])
 async def test_a_stream_without_its_end_is_broken(data: bytes) -> None:
     sent = []
+    events = whole_events(pieces(data, [len(EVENT)]), "e")
     with pytest.raises(StreamBroken):
-        async for ready in whole_events(pieces(data, [len(EVENT)]), "e"):
-            sent.append(ready)
+        while True:
+            sent.append(await anext(events))
     assert b"".join(sent) in {b"", EVENT, EVENT + DONE}
 
 

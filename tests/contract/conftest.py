@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -80,8 +81,6 @@ async def open_backend(
 
 def cpu_is_busy(backend: LlamaCppBackend) -> bool:
     """Whether the worker's process uses processor time: what it does, not what it says."""
-    import time
-
     def ticks() -> int:
         fields = Path(f"/proc/{backend.pid}/stat").read_text().rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])

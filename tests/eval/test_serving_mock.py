@@ -47,7 +47,7 @@ async def test_openai_client_reads_a_plain_answer(client: AsyncOpenAI) -> None:
 
 
 @pytest.mark.parametrize("usage", [False, True])
-async def test_openai_client_reads_a_stream(client: AsyncOpenAI, usage: bool) -> None:  # noqa: FBT001
+async def test_openai_client_reads_a_stream(client: AsyncOpenAI, usage: bool) -> None:
     stream = await client.chat.completions.create(  # type: ignore[call-overload]
         model="mock",
         messages=ASK,

@@ -157,6 +157,12 @@ def test_peers_are_sent_to_the_mock(tmp_path: Path) -> None:
     assert Portkey(tmp_path).headers(upstream)["x-portkey-custom-host"] == f"{upstream}/v1"
 
 
+def test_litellm_workers_get_the_time_to_import(tmp_path: Path) -> None:
+    commands = [LiteLLM(tmp_path, workers=workers).command(1, tmp_path / "c.yaml") for workers in (1, 2)]
+    assert ["--timeout_worker_healthcheck" in command for command in commands] == [False, True]
+    assert [command[command.index("--num_workers") + 1] for command in commands] == ["1", "2"]
+
+
 def test_reasons_and_commands_are_short_and_without_private_paths() -> None:
     assert did_not_start(ChildFailed("python -m x: Traceback\n  ...\nModuleNotFoundError: y")).endswith("Error: y")
     assert shown_command(("/a/b/python", "-m", "x", "/tmp/work/coe.yaml")) == ("python", "-m", "x", "coe.yaml")  # noqa: S108

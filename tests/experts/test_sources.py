@@ -325,7 +325,7 @@ MODEL = HubSource("owner/repo", "sub/model.gguf")
 
 
 @pytest.mark.parametrize("knows_size", [True, False])
-def test_a_file_of_the_hub_is_streamed(tmp_path: Path, hub: Hub, knows_size: bool) -> None:  # noqa: FBT001 a case
+def test_a_file_of_the_hub_is_streamed(tmp_path: Path, hub: Hub, knows_size: bool) -> None:
     hub.knows_size = knows_size
     seen = Seen()
     assert MODEL.fetch(_folder(tmp_path), len(BODY), seen).read_bytes() == BODY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import secrets
+from random import getrandbits
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ class Exchange:
         self._send = send
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self.headers.get(b"x-request-id", b"")
-        self.request_id = given if _REQUEST_ID.match(given) else secrets.token_hex(16).encode()
+        self.request_id = given if _REQUEST_ID.match(given) else b"%032x" % getrandbits(128)
         self.content_started = False
         self.status = 0
         self.expert = self.category = self.fallback_reason = ""
@@ -55,10 +55,23 @@ class Exchange:
             self.route_s = plan.decision.timings_ms["total"] / 1000
         self.fallback_reason = plan.fallback_reason
 
-    async def start(self, content_type: bytes, length: int | None = None) -> None:
-        """Send the status line and the headers of a good reply."""
+    def leased(self, asked_s: float, load_s: float) -> None:
+        """Note that the expert is there: since `asked_s` it was loaded for `load_s` and otherwise waited for."""
+        self.lease_s = perf_counter()
+        waited_s = self.lease_s - asked_s
+        self.swap_s = min(load_s, waited_s)
+        self.queue_s += waited_s - self.swap_s
+
+    def answered(self) -> None:
+        """Note that the expert has answered, or begun to."""
+        self.upstream_s = perf_counter() - self.lease_s
+
+    async def start(self, content_type: bytes, whole: bytes | None = None) -> None:
+        """Send the status line and the headers of a good reply, and its body if it is whole."""
         self.first_byte_s = perf_counter()
-        await self._start(200, content_type, self._decision_headers(), length)
+        await self._start(200, content_type, self._decision_headers(), None if whole is None else len(whole))
+        if whole is not None:
+            await self.body(whole, more=False)
 
     async def body(self, data: bytes, *, more: bool) -> None:
         """Send a piece of the body."""

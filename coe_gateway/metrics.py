@@ -23,6 +23,9 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._collectors: list[MetricWrapperBase] = []
+        # Looking a child up by its labels costs more than counting: the ones on every request's path are kept.
+        self._answered: dict[tuple[str, str, int], Counter] = {}
+        self._timed: dict[str, tuple[Histogram, Histogram]] = {}
         self.requests = self._counter("coe_requests_total", "Requests answered", "route", "expert", "status")
         self.decisions = self._counter("coe_route_decisions_total", "Routing decisions", "category", "expert", "reason")
         self.fallbacks = self._counter("coe_fallbacks_total", "Attempts that failed and went on", "expert", "code")
@@ -61,6 +64,22 @@ class Metrics:
     def render(self) -> bytes:
         """The exposition text."""
         return generate_latest(self.registry)
+
+    def answered(self, route: str, expert: str, status: int) -> None:
+        """Count one request."""
+        key = (route, expert, status)
+        child = self._answered.get(key)
+        if child is None:
+            child = self._answered[key] = self.requests.labels(route, expert, status)
+        child.inc()
+
+    def timed(self, expert: str, ttft_s: float, duration_s: float) -> None:
+        """Note how long one answer took to begin and to end."""
+        children = self._timed.get(expert)
+        if children is None:
+            children = self._timed[expert] = (self.ttft.labels(expert), self.duration.labels(expert))
+        children[0].observe(ttft_s)
+        children[1].observe(duration_s)
 
     def swapped(self, expert_id: ExpertId, direction: str, seconds: float) -> None:
         """Count one load or unload."""

@@ -63,7 +63,8 @@ async def serve(settings: Settings, environ: Mapping[str, str], on_listening: Ca
     async with open_gateway(settings, environ) as gateway:
         config = uvicorn.Config(
             build_app(gateway), log_config=None, access_log=False, lifespan="off", loop="none", http="httptools",
-            server_header=False, date_header=False, timeout_graceful_shutdown=int(_FAREWELL_S), backlog=_BACKLOG,
+            server_header=False, date_header=False,
+            proxy_headers=False, timeout_graceful_shutdown=int(_FAREWELL_S), backlog=_BACKLOG,
         )  # fmt: skip
         server = DrainingServer(config, gateway)
         loading = asyncio.create_task(prepare(gateway, settings, environ))

@@ -49,7 +49,7 @@ class ExpertBackend(Protocol):
         """Take the expert down and give its memory back."""
 
     def call(self, call: ExpertCall) -> AbstractAsyncContextManager[ExpertReply]:
-        """Send one request. Raises on entry: ExpertRefused, ExpertUnreachable."""
+        """Send one request. Raises, here or on entry: ExpertRefused, ExpertUnreachable."""
 
     def on_exit(self, notify: Callable[[str], None]) -> None:
         """Call `notify(why)` should the started expert go down by itself."""

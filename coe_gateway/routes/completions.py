@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 from time import perf_counter
@@ -25,6 +24,8 @@ from experts.errors import (
 from experts.types import ExpertCall
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
     from starlette.types import Receive, Scope, Send
 
     from coe_gateway.gateway import Gateway
@@ -59,7 +60,7 @@ class CompletionEndpoint:
             with Interruptible(receive) as interruptible:
                 gateway.active.add(interruptible)
                 try:
-                    await self._admit(exchange, body, raw)
+                    await self._admit(exchange, interruptible, body, raw)
                 finally:
                     gateway.active.discard(interruptible)
         except CoeError as error:
@@ -70,7 +71,9 @@ class CompletionEndpoint:
         finally:
             self._observe(exchange)
 
-    async def _admit(self, exchange: Exchange, body: ChatRequest | CompletionRequest, raw: bytes) -> None:
+    async def _admit(
+        self, exchange: Exchange, interruptible: Interruptible, body: ChatRequest | CompletionRequest, raw: bytes
+    ) -> None:
         asked_s = perf_counter()
         async with self._gateway.admission:
             exchange.queue_s = perf_counter() - asked_s
@@ -78,7 +81,10 @@ class CompletionEndpoint:
             exchange.planned(plan)
             for expert_id, is_last in _with_last(plan.experts):
                 try:
-                    await self._attempt(exchange, expert_id, body, raw)
+                    timeout_s = self._gateway.settings.request_timeout_s
+                    late = DeadlineExceeded(f"expert {expert_id!r} gave no answer within {timeout_s:g} s")
+                    interruptible.set_deadline(timeout_s, late)
+                    await self._attempt(exchange, expert_id, body, raw, interruptible.clear_deadline)
                 except CoeError as error:
                     if is_last or exchange.content_started or not _may_retry(error):
                         raise
@@ -89,60 +95,53 @@ class CompletionEndpoint:
                     return
 
     async def _attempt(
-        self, exchange: Exchange, expert_id: ExpertId, body: ChatRequest | CompletionRequest, raw: bytes
+        self,
+        exchange: Exchange,
+        expert_id: ExpertId,
+        body: ChatRequest | CompletionRequest,
+        raw: bytes,
+        on_first_byte: Callable[[], None],
     ) -> None:
         """Lease one expert and let it answer. Raises: CoeError: before or after the first byte."""
         backend = self._gateway.backends[expert_id]
         exchange.expert = expert_id
         call = ExpertCall(self._path, outgoing(body, raw, backend.spec.model), bool(body.stream))
-        timeout_s = self._gateway.settings.request_timeout_s
         asked_s = perf_counter()
-        try:
-            async with asyncio.timeout(timeout_s) as deadline:
-                lease = self._gateway.residency.lease(expert_id)
-                async with lease as resident:
-                    leased_s = perf_counter()
-                    exchange.swap_s = min(resident.load_s, leased_s - asked_s) if lease.cold else 0.0
-                    exchange.queue_s += leased_s - asked_s - exchange.swap_s
-                    async with backend.call(call) as reply:
-                        if body.stream and reply.content_type.startswith(_EVENT_STREAM):
-                            await self._stream(exchange, expert_id, reply, leased_s, deadline)
-                        else:
-                            await self._whole(exchange, expert_id, reply, leased_s)
-        except TimeoutError:
-            raise DeadlineExceeded(f"expert {expert_id!r} gave no answer within {timeout_s:g} s") from None
-
-    async def _whole(self, exchange: Exchange, expert_id: ExpertId, reply: ExpertReply, leased_s: float) -> None:
-        data = await reply.read()
-        exchange.upstream_s = perf_counter() - leased_s
-        if self._renames(expert_id):
-            data = ModelName(expert_id).rewrite(data)
-        await exchange.start(reply.content_type.encode("latin-1"), len(data))
-        await exchange.body(data, more=False)
-
-    async def _stream(
-        self, exchange: Exchange, expert_id: ExpertId, reply: ExpertReply, leased_s: float, deadline: asyncio.Timeout
-    ) -> None:
-        name = ModelName(expert_id) if self._renames(expert_id) else None
-        async for events in whole_events(reply.chunks(), expert_id, name):
-            if not exchange.content_started:
-                deadline.reschedule(None)  # it is answering: silences are the backend's to judge from here on
-                exchange.upstream_s = perf_counter() - leased_s
-                await exchange.start(reply.content_type.encode("latin-1"))
-            await exchange.body(events, more=True)
-        await exchange.body(b"", more=False)
-
-    def _renames(self, expert_id: ExpertId) -> bool:
-        return self._gateway.backends[expert_id].spec.model != expert_id
+        lease = self._gateway.residency.lease(expert_id)
+        async with lease as resident:
+            exchange.leased(asked_s, resident.load_s if lease.cold else 0.0)
+            async with backend.call(call) as reply:
+                name = ModelName(expert_id) if backend.spec.model != expert_id else None
+                if body.stream and reply.content_type.startswith(_EVENT_STREAM):
+                    await _stream(exchange, whole_events(reply.chunks(), expert_id, name), reply, on_first_byte)
+                else:
+                    data = await reply.read()
+                    exchange.answered()
+                    await exchange.start(
+                        reply.content_type.encode("latin-1"), data if name is None else name.rewrite(data)
+                    )
 
     def _observe(self, exchange: Exchange) -> None:
         metrics = self._gateway.metrics
-        metrics.requests.labels(self._path, exchange.expert, exchange.status).inc()
+        metrics.answered(self._path, exchange.expert, exchange.status)
         if exchange.first_byte_s:
-            metrics.ttft.labels(exchange.expert).observe(exchange.first_byte_s - exchange.received_s)
-            metrics.duration.labels(exchange.expert).observe(perf_counter() - exchange.received_s)
+            ttft_s = exchange.first_byte_s - exchange.received_s
+            metrics.timed(exchange.expert, ttft_s, perf_counter() - exchange.received_s)
             metrics.overhead.observe(exchange.overhead_s)
             metrics.queue.observe(exchange.queue_s)
+
+
+async def _stream(
+    exchange: Exchange, events: AsyncIterator[bytes], reply: ExpertReply, on_first_byte: Callable[[], None]
+) -> None:
+    """Pass whole events on as they come; the status goes out with the first, so that before it all can be retried."""
+    async for ready in events:
+        if not exchange.content_started:
+            on_first_byte()  # it is answering: silences are the backend's to judge from here on
+            exchange.answered()
+            await exchange.start(reply.content_type.encode("latin-1"))
+        await exchange.body(ready, more=True)
+    await exchange.body(b"", more=False)
 
 
 def decode(decoder: msgspec.json.Decoder[_T], raw: bytes) -> _T:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from experts.backends.llama_cpp_worker import WorkerConfig
-from experts.backends.openai_http import HttpReply, OpenAiHttpBackend
+from experts.backends.openai_http import HttpCall, OpenAiHttpBackend
 from experts.errors import ExpertStartFailed, ExpertUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
     import aiohttp
@@ -91,13 +91,11 @@ class LlamaCppBackend:
                 process.kill()
             await process.wait()
 
-    @contextlib.asynccontextmanager
-    async def call(self, call: ExpertCall) -> AsyncIterator[HttpReply]:
-        """Send one request. Raises on entry: ExpertRefused, ExpertUnreachable."""
+    def call(self, call: ExpertCall) -> HttpCall:
+        """Send one request. Raises: ExpertUnreachable; on entry: ExpertRefused, ExpertUnreachable."""
         if self._http is None:
             raise ExpertUnreachable(self._spec.id, "its worker is not running")
-        async with self._http.call(call) as reply:
-            yield reply
+        return self._http.call(call)
 
     async def _launch(self) -> None:
         api_key = secrets.token_urlsafe(24)

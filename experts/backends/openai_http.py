@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -14,6 +13,7 @@ from experts.errors import DeadlineExceeded, ExpertRefused, ExpertStartFailed, E
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
+    from types import TracebackType
 
     from experts.types import ExpertCall, ExpertSpec
 
@@ -87,27 +87,24 @@ class OpenAiHttpBackend:
     def on_exit(self, notify: Callable[[str], None]) -> None:
         """A remote server's end shows in the next call."""
 
-    @asynccontextmanager
-    async def call(self, call: ExpertCall) -> AsyncIterator[HttpReply]:
+    def call(self, call: ExpertCall) -> HttpCall:
         """Send one request. Raises on entry: ExpertRefused, ExpertUnreachable, DeadlineExceeded."""
+        return HttpCall(self, call)
+
+    async def open(self, call: ExpertCall) -> aiohttp.ClientResponse:
+        """The response to one request, its status known and good; the caller closes or releases it."""
         url = self._urls.get(call.path)
         if url is None:
             url = self._urls[call.path] = URL(self._base_url + call.path)
-        response = await self._open(url, call)
-        try:
-            await self._require_ok(response)
-            yield HttpReply(self._spec.id, response)
-        except BaseException:
-            response.close()  # a half-read connection is dropped, which is how the engine learns to stop
-            raise
-        else:
-            response.release()
-
-    async def _require_ok(self, response: aiohttp.ClientResponse) -> None:
+        response = await self._post(url, call)
         if response.status != _OK:
-            raise ExpertRefused(self._spec.id, await _problem(response), response.status)
+            try:
+                raise ExpertRefused(self._spec.id, await _problem(response), response.status)
+            finally:
+                response.close()
+        return response
 
-    async def _open(self, url: URL, call: ExpertCall) -> aiohttp.ClientResponse:
+    async def _post(self, url: URL, call: ExpertCall) -> aiohttp.ClientResponse:
         try:
             return await self._session.post(url, data=call.body, headers=self._headers, timeout=self._timeout)
         except aiohttp.ServerTimeoutError as error:
@@ -116,6 +113,31 @@ class OpenAiHttpBackend:
             raise DeadlineExceeded(f"expert {self._spec.id!r} sent nothing in time") from error
         except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError) as error:
             raise ExpertUnreachable(self._spec.id, f"no answer from {url}: {error!r}") from error
+
+
+class HttpCall:
+    """One request to an engine, as a context: a class rather than a generator, for it is on every request's path."""
+
+    __slots__ = ("_backend", "_call", "_response")
+
+    def __init__(self, backend: OpenAiHttpBackend, call: ExpertCall) -> None:
+        self._backend = backend
+        self._call = call
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def __aenter__(self) -> HttpReply:
+        self._response = await self._backend.open(self._call)
+        return HttpReply(self._backend.spec.id, self._response)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._response is None:
+            return
+        if error is None and self._response.content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()  # a half-read connection is dropped, which is how the engine learns to stop
 
 
 async def _problem(response: aiohttp.ClientResponse) -> str:

@@ -81,6 +81,7 @@ async def open_backend(
 
 def cpu_is_busy(backend: LlamaCppBackend) -> bool:
     """Whether the worker's process uses processor time: what it does, not what it says."""
+
     def ticks() -> int:
         fields = Path(f"/proc/{backend.pid}/stat").read_text().rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])

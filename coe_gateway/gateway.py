@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from msgspec import UnsetType
+
 from coe_gateway.wire import ChatRequest, CompletionRequest, RouteRequest, required_features
 from experts.errors import InvalidRequest, NotReady, ShuttingDown, Unauthorized, UnknownExpert, UnsupportedField
 from experts.types import ExpertId
@@ -113,12 +115,11 @@ def ask_of(body: ChatRequest | CompletionRequest | RouteRequest) -> Ask:
     """The human ask of a request. Raises: InvalidRequest: it has neither messages nor a prompt."""
     if isinstance(body, CompletionRequest):
         return ask_from_prompt(body.prompt)
-    if body.messages is None:
-        prompt = getattr(body, "prompt", None)
-        if prompt is None:
-            raise InvalidRequest("needs `messages` or `prompt`", "messages")
-        return ask_from_prompt(prompt)
-    return extract_ask([{"role": m.role, "content": m.content} for m in body.messages])
+    if not isinstance(body.messages, UnsetType):
+        return extract_ask([{"role": m.role, "content": m.content} for m in body.messages])
+    if isinstance(body.prompt, UnsetType):
+        raise InvalidRequest("needs `messages` or `prompt`", "messages")
+    return ask_from_prompt(body.prompt)
 
 
 def _virtual(profile: str) -> str:

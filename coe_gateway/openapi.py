@@ -30,8 +30,11 @@ def openapi_document() -> dict[str, Any]:
     schema = dict(zip((t.__name__ for t in _TYPES), refs, strict=True))
     completion = {
         "application/json": {"schema": {"type": "object"}},
-        "text/event-stream": {"schema": {"type": "string"}},
+        "text/event-stream": {
+            "schema": {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+        },
     }
+    components["RouteRequest"]["anyOf"] = [{"required": ["messages"]}, {"required": ["prompt"]}]
     return {
         "openapi": "3.1.0",
         "info": {

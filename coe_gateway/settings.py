@@ -173,8 +173,7 @@ def _problem(document: ConfigDocument, item: Mapping[str, object]) -> ConfigErro
 
 
 def _located(document: ConfigDocument, error: ConfigError) -> ConfigError:
-    """The same error with its line, found by the dotted key."""
-    for key, line in document.lines.items():
-        if dotted(key) == error.key:
-            return ConfigError(error.key, error.value, error.problem, line=line)
-    return error
+    """The same error with the line of its key, or of the nearest one around it."""
+    around = [key for key in document.lines if error.key.startswith(dotted(key))]
+    nearest = max(around, key=lambda key: len(dotted(key)), default=())
+    return ConfigError(error.key, error.value, error.problem, line=document.line_of(nearest))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from experts.types import Feature
 
@@ -106,8 +106,8 @@ class RouteRequest(msgspec.Struct, kw_only=True):
     """Body of POST /v1/route: a chat or a text completion, of which only the ask and the needs are read."""
 
     model: str = "auto"
-    messages: list[Message] | None = None
-    prompt: str | list[str] | None = None
+    messages: list[Message] | UnsetType = UNSET
+    prompt: str | list[str] | UnsetType = UNSET
     tools: list[Tool] | None = None
     functions: list[FunctionDefinition] | None = None
     response_format: ResponseFormat | None = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import yaml
 
+from coe_gateway.cli.config import chosen_config
 from eval.serving.children import Child, ChildFailed, Weight, fetch_json, free_port, module_server
 from eval.serving.document import SystemEntry
 from eval.serving.machine import package_versions
@@ -110,9 +111,12 @@ def serve_line_up(peers: Sequence[Peer], work: Path, deltas: int) -> Iterator[Li
 
 
 def gateway_config(upstream: str, port: int) -> str:
-    """Write our gateway's configuration: one expert, the mock."""
+    """Write our gateway's configuration: one expert, the mock, and the example's router in front of it."""
     expert = {"id": "mock", "backend": "openai", "base_url": f"{upstream}/v1", "model": "mock"}
-    return yaml.safe_dump({"gateway": {"host": "127.0.0.1", "port": port}, "experts": [expert]})
+    example = yaml.safe_load(chosen_config(None).read_text(encoding="utf-8"))
+    router = {"general": "mock", "mapping": {}, "encoder": example["router"]["encoder"]}
+    gateway = {"host": "127.0.0.1", "port": port}
+    return yaml.safe_dump({"gateway": gateway, "experts": [expert], "router": router})
 
 
 @contextmanager

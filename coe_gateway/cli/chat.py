@@ -8,8 +8,6 @@ from typing import Annotated
 import typer
 
 from coe_gateway.cli import output
-from coe_gateway.cli.client import ask
-from coe_gateway.cli.route import describe
 from experts.errors import ExpertRefused
 
 UrlOption = Annotated[str, typer.Option("--url", envvar="COE_URL", help="the gateway's address")]
@@ -41,12 +39,16 @@ def chat(
 
 async def turn(url: str, messages: list[dict[str, str]], model: str, key: str | None, **more: object) -> str:
     """Ask, print the decision and the answer as it comes, return the answer."""
+    from coe_gateway.cli.client import ask
+
     said: list[str] = []
     async with ask(url, messages, model, key, **more) as answer:
         decision = answer.decision
         if "category" in decision:
             confidence = float(decision.get("confidence", 0))
-            line = describe(decision["model"], decision["category"], confidence, decision.get("fallback-reason", ""))
+            line = output.decision_line(
+                decision["model"], decision["category"], confidence, decision.get("fallback-reason", "")
+            )
         else:
             line = decision.get("model", model)
         swap = float(decision.get("swap-ms", 0))

@@ -34,6 +34,12 @@ def as_json(value: object) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
 
 
+def decision_line(expert: str, category: str, confidence: float, reason: str) -> str:
+    """One line about a decision."""
+    why = "" if reason in {"", "category"} else f"; {reason}"
+    return f"{expert}  (category {category}, confidence {confidence:.2f}{why})"
+
+
 class PullBar:
     """A progress bar for one file of weights; a WeightStore reports to it."""
 

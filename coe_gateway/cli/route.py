@@ -11,10 +11,8 @@ from rich.table import Table
 from coe_gateway.cli import output
 from coe_gateway.cli.config import ConfigOption, JsonOption, chosen_config
 from coe_gateway.cli.experts import encoder_files, open_store, pull_files
-from coe_gateway.routing import build_router
 from coe_gateway.settings import load_settings
 from experts.errors import ConfigError, InvalidConfig
-from routers.ask import extract_ask
 
 if TYPE_CHECKING:
     from routers.types import RouteDecision
@@ -28,6 +26,9 @@ def route(
     json: JsonOption = False,
 ) -> None:
     """Decide which expert should answer a prompt, without asking it."""
+    from coe_gateway.routing import build_router
+    from routers.ask import extract_ask
+
     path = chosen_config(config)
     settings = load_settings(path)
     pull_missing = [spec for spec in encoder_files(settings) if not open_store(settings).has(spec)]
@@ -48,7 +49,7 @@ def route(
 
 def _explain(decision: RouteDecision) -> None:
     output.console.print(
-        describe(decision.expert, decision.category, decision.confidence, decision.reason), markup=False
+        output.decision_line(decision.expert, decision.category, decision.confidence, decision.reason), markup=False
     )
     categories = Table("category", "probability")
     for name, probability in decision.categories.items():
@@ -63,9 +64,3 @@ def _explain(decision: RouteDecision) -> None:
     output.console.print(
         f"text: {decision.text!r}{' (truncated)' if decision.truncated else ''}\n{timings}", markup=False
     )
-
-
-def describe(expert: str, category: str, confidence: float, reason: str) -> str:
-    """One line about a decision."""
-    why = "" if reason in {"", "category"} else f"; {reason}"
-    return f"{expert}  (category {category}, confidence {confidence:.2f}{why})"

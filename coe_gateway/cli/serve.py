@@ -22,9 +22,9 @@ _QUESTION = "Write a Python function that reverses a singly linked list."
 
 def serve(config: ConfigOption = None) -> None:
     """Run the gateway in the foreground; Ctrl-C or SIGTERM drains it, a second one stops it at once."""
-    import uvloop  # noqa: PLC0415 - only this command needs a loop this fast
+    import uvloop
 
-    from coe_gateway import server  # noqa: PLC0415 - as above
+    from coe_gateway import server
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = load_settings(chosen_config(config))

@@ -21,12 +21,12 @@ _stderr = Console(stderr=True, highlight=False)
 
 def problem(text: str) -> None:
     """Say on standard error what went wrong."""
-    _stderr.print(text, style="red", markup=False)
+    _stderr.print(text, style="red", markup=False, soft_wrap=True)
 
 
 def note(text: str) -> None:
     """Say on standard error what is going on."""
-    _stderr.print(text, style="dim", markup=False)
+    _stderr.print(text, style="dim", markup=False, soft_wrap=True)
 
 
 def as_json(value: object) -> None:
@@ -53,7 +53,7 @@ class PullBar:
 
     def on_note(self, text: str) -> None:
         """Print a line above the bar."""
-        self._progress.console.print(f"  {text}", style="dim", markup=False)
+        self._progress.console.print(f"  {text}", style="dim", markup=False, soft_wrap=True)
 
 
 @contextmanager

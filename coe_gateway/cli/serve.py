@@ -17,7 +17,7 @@ from coe_gateway.cli.experts import encoder_files, open_store, pull_files
 from coe_gateway.settings import load_settings
 from experts.errors import InvalidConfig
 
-_QUESTION = "Write a Python function that reverses a singly linked list."
+_QUESTION = "Write a Python function that checks whether a word is a palindrome."
 
 
 def serve(config: ConfigOption = None) -> None:

@@ -56,7 +56,7 @@ bench: install-dev  ## measure the gateway beside its peers (`make peers` instal
 	$(BIN)/coe bench report
 
 peers: install-dev  ## LiteLLM's proxy and Portkey's gateway, each in an environment of its own under .peers/
-	$(BIN)/coe bench peers
+	$(BIN)/coe bench install-peers
 
 lock: install-dev  ## resolve the dependencies anew
 	$(BIN)/$(LOCK) --extra build --output-file deploy/requirements.lock pyproject.toml

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
-import yaml
-
-from experts.errors import ConfigError, SourceUnavailable
+from experts.errors import SourceUnavailable
 from experts.types import Category, ExpertId
 from routers.batching import BatchingEncoder
-from routers.categories import CategoryExamples, ExampleHead
+from routers.categories import ExampleHead
 from routers.two_step import TwoStepRouter
 from routers.types import Profile
 from routers.vector_cache import encode_cached
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from coe_gateway.settings import ProfileSettings, RouterSettings, Settings
@@ -28,27 +24,18 @@ if TYPE_CHECKING:
 def build_router(settings: Settings, store: WeightStore) -> TwoStepRouter | None:
     """The router of `settings`, if it has one; takes a second, so call it off the event loop.
 
-    Raises: SourceUnavailable: its encoder is not fetched. ConfigError: a mapping names a category there is not.
+    Raises: SourceUnavailable: its encoder is not fetched.
     """
     router_settings = settings.router
     if router_settings is None:
         return None
     encoder = _open_encoder(router_settings, store)
     head = _fit_head(router_settings, encoder, store.root / "vectors")
-    profiles = {"auto": _profile("auto", router_settings, head)}
-    profiles |= {name: _profile(name, profile, head) for name, profile in router_settings.profiles.items()}
+    profiles = {"auto": _profile("auto", router_settings)}
+    profiles |= {name: _profile(name, profile) for name, profile in router_settings.profiles.items()}
     features = {ExpertId(entry.id): entry.spec().features for entry in settings.experts}
     cache_entries = router_settings.cache_entries
     return TwoStepRouter(BatchingEncoder(encoder), head, profiles, features, cache_entries=cache_entries)
-
-
-def default_categories() -> tuple[CategoryExamples, ...]:
-    """The categories that ship with the product."""
-    text = files("routers").joinpath("defaults/categories.yaml").read_text(encoding="utf-8")
-    return tuple(
-        CategoryExamples(Category(item["name"]), tuple(item["examples"]), item.get("description", ""))
-        for item in yaml.safe_load(text)["categories"]
-    )
 
 
 def _open_encoder(settings: RouterSettings, store: WeightStore) -> Encoder:
@@ -76,24 +63,13 @@ def fused_model(pulled: Path) -> Path:
 
 
 def _fit_head(settings: RouterSettings, encoder: Encoder, cache: Path) -> ExampleHead:
-    categories = _categories(settings)
+    categories = settings.category_examples()
     texts = [text for category in categories for text in category.examples]
     labels = [i for i, category in enumerate(categories) for _ in category.examples]
     vectors = encode_cached(encoder, texts, cache)
     return ExampleHead([c.name for c in categories], vectors, labels, k=settings.neighbours)
 
 
-def _categories(settings: RouterSettings) -> Sequence[CategoryExamples]:
-    if settings.categories == "default":
-        return default_categories()
-    return [CategoryExamples(Category(c.name), c.examples, c.description) for c in settings.categories]
-
-
-def _profile(name: str, settings: ProfileSettings, head: ExampleHead) -> Profile:
-    for category in settings.mapping:
-        if category not in head.categories:
-            at = "router" if name == "auto" else f"router.profiles.{name}"
-            known = ", ".join(head.categories)
-            raise ConfigError(f"{at}.mapping.{category}", category, f"is not a category; known: {known}")
+def _profile(name: str, settings: ProfileSettings) -> Profile:
     mapping = {Category(c): tuple(map(ExpertId, experts)) for c, experts in settings.mapping.items()}
     return Profile(name, ExpertId(settings.general), mapping, settings.abstain_below)

@@ -14,9 +14,11 @@ from coe_gateway.config_file import ConfigDocument, KeyPath, dotted, read_config
 from coe_gateway.litellm_config import translate
 from experts.errors import ConfigError, InvalidConfig
 from experts.registry import Entry, ExpertEntry, WeightsEntry
+from experts.types import Category
+from routers.examples import CategoryExamples, default_categories
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 SecretRef = Annotated[str, Field(pattern=r"^os\.environ/[A-Za-z_][A-Za-z0-9_]*$")]
 _UNIT_INTERVAL = Field(ge=0, le=1)
@@ -86,6 +88,12 @@ class RouterSettings(ProfileSettings):
     profiles: dict[str, ProfileSettings] = Field(default_factory=dict, description="further ways to route, by name")
     cache_entries: PositiveInt = Field(default=10_000, description="judgements of texts remembered")
 
+    def category_examples(self) -> tuple[CategoryExamples, ...]:
+        """The categories, the shipped ones or these."""
+        if self.categories == "default":
+            return default_categories()
+        return tuple(CategoryExamples(Category(c.name), c.examples, c.description) for c in self.categories)
+
 
 class Settings(Entry):
     """A whole configuration."""
@@ -107,13 +115,21 @@ class Settings(Entry):
             if expert_id == "auto" or expert_id.startswith("coe/"):
                 raise ConfigError(f"experts[{i}].id", expert_id, "`auto` and `coe/...` are the router's names")
         if self.router is not None:
-            _check_profile("router", self.router, known)
+            categories = [category.name for category in self.router.category_examples()]
+            for i, category in enumerate(categories):
+                if category in categories[:i]:
+                    raise ConfigError(f"router.categories[{i}].name", category, "is the name of another category too")
+            _check_profile("router", self.router, known, categories)
             for name, profile in self.router.profiles.items():
-                _check_profile(f"router.profiles.{name}", profile, known)
+                _check_profile(f"router.profiles.{name}", profile, known, categories)
         return self
 
 
-def _check_profile(at: str, profile: ProfileSettings, known: list[str]) -> None:
+def _check_profile(at: str, profile: ProfileSettings, known: list[str], categories: Sequence[str]) -> None:
+    for category in profile.mapping:
+        if category not in categories:
+            problem = f"is not a category; known: {', '.join(categories)}"
+            raise ConfigError(f"{at}.mapping.{category}", None, problem)
     named = {f"{at}.general": [profile.general]} | {
         f"{at}.mapping.{category}": list(experts) for category, experts in profile.mapping.items()
     }
@@ -129,7 +145,7 @@ def load_settings(path: Path) -> Settings:
     try:
         return Settings.model_validate(document.values)
     except ValidationError as error:
-        raise InvalidConfig(str(path), [_problem(document, item) for item in error.errors()]) from error
+        raise InvalidConfig(str(path), _problems(document, error)) from error
     except ConfigError as error:
         raise InvalidConfig(str(path), [_located(document, error)]) from error
 
@@ -154,6 +170,13 @@ def weights_dir(settings: Settings, environ: Mapping[str, str]) -> Path:
 
 
 _TAGS = frozenset({"llama_cpp", "openai", "echo", "literal['default']", "tuple[CategoryEntry, ...]"})
+
+
+def _problems(document: ConfigDocument, error: ValidationError) -> list[ConfigError]:
+    """Everything pydantic found, but for what follows from something else it found."""
+    items = error.errors()
+    spoilt = {item["loc"][:1] for item in items if len(item["loc"]) > 1}
+    return [_problem(document, item) for item in items if item["type"] != "too_short" or item["loc"] not in spoilt]
 
 
 def _problem(document: ConfigDocument, item: Mapping[str, object]) -> ConfigError:

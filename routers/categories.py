@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -17,15 +16,6 @@ if TYPE_CHECKING:
 _Labels = npt.NDArray[np.int64]
 _TEMPERATURES: Final = np.geomspace(0.01, 10, 120)
 _PENALTY: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class CategoryExamples:
-    """A category by name, with texts that belong to it."""
-
-    name: Category
-    examples: tuple[str, ...]
-    description: str = ""
 
 
 class ExampleHead:

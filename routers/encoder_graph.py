@@ -19,10 +19,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
 from onnx import helper, numpy_helper
 
-from experts.errors import ConfigError
+from routers.encoder_source import (
+    EPSILON,
+    HEADS,
+    HIDDEN,
+    EncoderWeights,
+    Layer,
+    Linear,
+    Norm,
+    SourceGraph,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,11 +39,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-LAYERS: Final = 6
-HEADS: Final = 12
-HIDDEN: Final = 384
-INNER: Final = 1536
-EPSILON: Final = 1e-12
 OPSET: Final = 24  # the first whose Attention takes (B, S, D) as it comes and a count of real tokens instead of a mask
 CONTRIB: Final = "com.microsoft"
 CLS: Final = 101
@@ -72,49 +75,6 @@ CALIBRATION: Final = """
 
 
 @dataclass(frozen=True, slots=True)
-class _Linear:
-    """weight (K, N) and bias (N,), float64: calibration must round to the same factors on every machine."""
-
-    weight: Array
-    bias: Array
-
-    def rescaled_input(self, factor: Array) -> _Linear:
-        return _Linear(self.weight * factor[:, None], self.bias)
-
-
-@dataclass(frozen=True, slots=True)
-class _Norm:
-    gamma: Array
-    beta: Array
-
-    def __call__(self, rows: Array) -> Array:
-        centred = rows - rows.mean(-1, keepdims=True)
-        spread = np.sqrt((centred**2).mean(-1, keepdims=True) + EPSILON)
-        return np.asarray(centred / spread * self.gamma + self.beta)
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    qkv: _Linear
-    out: _Linear
-    attention_norm: _Norm
-    up: _Linear
-    down: _Linear
-    output_norm: _Norm
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoder:
-    """words (V, D) int8 with word_scale (V, 1); positions (P, D) with the only token type already added."""
-
-    words: Array
-    word_scale: Array
-    positions: Array
-    norm: _Norm
-    layers: tuple[_Layer, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class _Peaks:
     """Largest magnitude of every channel at the input of a layer's four products."""
 
@@ -134,7 +94,7 @@ def fuse(source: Path, target: Path) -> None:
     Shapes: input_ids, attention_mask (B, S) int64, padded right -> vectors (B, 384) float32 of unit length.
     Raises: ConfigError: `source` is not an int8-weights file of all-MiniLM-L6-v2.
     """
-    encoder = _Source(source).encoder()
+    encoder = SourceGraph(source).encoder()
     graph = _write(encoder, _calibrate(encoder))
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
@@ -143,86 +103,7 @@ def fuse(source: Path, target: Path) -> None:
         finished.replace(target)
 
 
-class _Source:
-    """The source graph, read from its module parameters (whose names BERT fixes) along its edges (whose names vary)."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            graph = onnx.load(path).graph
-        except (OSError, DecodeError) as error:
-            raise self._refusal(f"cannot be read as ONNX: {error}") from error
-        self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-        self._producers = {name: node for node in graph.node for name in node.output}
-        self._consumers = {name: node for node in graph.node for name in node.input}
-
-    def encoder(self) -> _Encoder:
-        words, word_scale = self._quantised(self._named("embeddings.word_embeddings.weight", self._producers))
-        rows, row_scale = self._quantised(self._named("embeddings.position_embeddings.weight", self._producers))
-        token_type = self._parameter("embeddings.token_type_embeddings.weight", 2, HIDDEN)[0]
-        if words.shape[1] != HIDDEN or rows.shape[1] != HIDDEN:
-            raise self._refusal(f"embeddings of {words.shape} and {rows.shape} instead of {HIDDEN} columns")
-        layers = tuple(self._layer(f"encoder.layer.{index}.") for index in range(LAYERS))
-        if any(f"encoder.layer.{LAYERS}." in name for name in self._constants):
-            raise self._refusal(f"more than {LAYERS} layers")
-        return _Encoder(words, word_scale, rows * row_scale + token_type, self._norm("embeddings."), layers)
-
-    def _layer(self, prefix: str) -> _Layer:
-        parts = [self._linear(f"{prefix}attention.self.{name}", HIDDEN, HIDDEN) for name in ("query", "key", "value")]
-        qkv = _Linear(np.concatenate([p.weight for p in parts], 1), np.concatenate([p.bias for p in parts]))
-        return _Layer(
-            qkv=qkv,
-            out=self._linear(f"{prefix}attention.output.dense", HIDDEN, HIDDEN),
-            attention_norm=self._norm(f"{prefix}attention.output."),
-            up=self._linear(f"{prefix}intermediate.dense", HIDDEN, INNER),
-            down=self._linear(f"{prefix}output.dense", INNER, HIDDEN),
-            output_norm=self._norm(f"{prefix}output."),
-        )
-
-    def _linear(self, prefix: str, rows: int, columns: int) -> _Linear:
-        """The weight is found from its bias: bias -> Add -> MatMul -> Mul(Cast(int8), scale)."""
-        bias = self._parameter(f"{prefix}.bias", columns)
-        add = self._consumers.get(self._named(f"{prefix}.bias", self._constants))
-        products = [self._producers.get(name) for name in add.input] if add else []
-        product = next((node for node in products if node and node.op_type == "MatMul"), None)
-        if product is None:
-            raise self._refusal(f"{prefix}.bias is not added to a matrix product")
-        levels, scale = self._quantised(product.input[1])
-        if levels.shape != (rows, columns):
-            raise self._refusal(f"{prefix}.weight is {levels.shape} instead of {(rows, columns)}")
-        return _Linear(levels * scale, bias)
-
-    def _norm(self, prefix: str) -> _Norm:
-        gamma, beta = (self._parameter(f"{prefix}LayerNorm.{name}", HIDDEN) for name in ("weight", "bias"))
-        return _Norm(gamma, beta)
-
-    def _quantised(self, name: str) -> tuple[Array, Array]:
-        """The int8 levels and the float64 scale behind a dequantised weight."""
-        scaled = self._producers.get(name)
-        cast = self._producers.get(scaled.input[0]) if scaled and scaled.op_type == "Mul" else None
-        levels = self._constants.get(cast.input[0]) if cast and cast.op_type == "Cast" else None
-        scale = self._constants.get(scaled.input[1]) if scaled and len(scaled.input) > 1 else None
-        if levels is None or scale is None or levels.dtype != np.int8:
-            raise self._refusal(f"{name} is not int8 levels times a scale")
-        return levels, scale.astype(np.float64)
-
-    def _parameter(self, suffix: str, *shape: int) -> Array:
-        found = self._constants[self._named(suffix, self._constants)]
-        if found.shape != shape:
-            raise self._refusal(f"{suffix} is {found.shape} instead of {shape}")
-        return found.astype(np.float64)
-
-    def _named(self, suffix: str, names: dict[str, Any]) -> str:
-        found = [name for name in names if name == suffix or name.endswith(f".{suffix}")]
-        if len(found) != 1:
-            raise self._refusal(f"{len(found)} tensors end in {suffix!r} instead of one")
-        return found[0]
-
-    def _refusal(self, problem: str) -> ConfigError:
-        return ConfigError("encoder source", str(self._path), f"not an int8 all-MiniLM-L6-v2: {problem}")
-
-
-def _calibrate(encoder: _Encoder) -> tuple[_Peaks, ...]:
+def _calibrate(encoder: EncoderWeights) -> tuple[_Peaks, ...]:
     """Per layer, the peaks over every calibration prompt."""
     tokens = np.array(CALIBRATION.split(), dtype=np.int64)
     prompts = np.split(tokens, np.flatnonzero(tokens == CLS)[1:])
@@ -232,7 +113,7 @@ def _calibrate(encoder: _Encoder) -> tuple[_Peaks, ...]:
     return tuple(total)
 
 
-def _peaks(encoder: _Encoder, prompt: Array) -> list[_Peaks]:
+def _peaks(encoder: EncoderWeights, prompt: Array) -> list[_Peaks]:
     """Run one prompt in float64 and note the peaks on the way."""
     rows = encoder.norm(encoder.words[prompt] * encoder.word_scale[prompt] + encoder.positions[: len(prompt)])
     found = []
@@ -281,11 +162,11 @@ class _Graph:
         self.nodes.append(helper.make_node(kind, inputs, outputs, domain=domain, **attributes))
         return outputs[0]
 
-    def norm(self, source: str, norm: _Norm, name: str) -> str:
+    def norm(self, source: str, norm: Norm, name: str) -> str:
         inputs = [source, self.floats(f"{name}.gamma", norm.gamma), self.floats(f"{name}.beta", norm.beta)]
         return self.node("LayerNormalization", inputs, name, axis=-1, epsilon=EPSILON)
 
-    def linear(self, source: str, linear: _Linear, name: str) -> str:
+    def linear(self, source: str, linear: Linear, name: str) -> str:
         """An integer product: `source` is quantised as it comes, the weights per output channel."""
         magnitude = np.abs(linear.weight)
         pairs = magnitude.reshape(-1, 2, magnitude.shape[1]).sum(1)
@@ -299,12 +180,12 @@ class _Graph:
         ]
         return self.node("DynamicQuantizeMatMul", inputs, name, domain=CONTRIB)
 
-    def smoothed(self, source: str, linear: _Linear, factor: Array, name: str) -> str:
+    def smoothed(self, source: str, linear: Linear, factor: Array, name: str) -> str:
         divided = self.node("Mul", [source, self.floats(f"{name}.factor", 1 / factor)], f"{name}.smooth")
         return self.linear(divided, linear.rescaled_input(factor), name)
 
 
-def _write(encoder: _Encoder, peaks: Sequence[_Peaks]) -> onnx.ModelProto:
+def _write(encoder: EncoderWeights, peaks: Sequence[_Peaks]) -> onnx.ModelProto:
     graph = _Graph()
     rows = _embed(graph, encoder)
     graph.constant("thirds", np.array([HIDDEN] * 3))
@@ -321,7 +202,7 @@ def _write(encoder: _Encoder, peaks: Sequence[_Peaks]) -> onnx.ModelProto:
     return helper.make_model(body, opset_imports=opsets, ir_version=10, producer_name="coe-gateway")
 
 
-def _embed(graph: _Graph, encoder: _Encoder) -> str:
+def _embed(graph: _Graph, encoder: EncoderWeights) -> str:
     """Words stay int8 (a quarter of the bytes), rows are scaled as they are looked up."""
     levels = graph.node("Gather", [graph.constant("words", encoder.words), "input_ids"], "word.levels")
     scale = graph.node("Gather", [graph.floats("words.scale", encoder.word_scale), "input_ids"], "word.scale")
@@ -333,11 +214,11 @@ def _embed(graph: _Graph, encoder: _Encoder) -> str:
     return graph.norm(graph.node("Add", [words, positions], "embedding"), encoder.norm, "embedded")
 
 
-def _layer(graph: _Graph, layer: _Layer, peaks: _Peaks, rows: str, name: str) -> str:
+def _layer(graph: _Graph, layer: Layer, peaks: _Peaks, rows: str, name: str) -> str:
     """One transformer layer; the factors of the attention's output hide in the value weights and cost nothing."""
     out_factor = _factors(peaks.out, layer.out.weight, SMOOTHING)
     value_divisor = np.concatenate([np.ones(2 * HIDDEN), out_factor])
-    qkv = _Linear(layer.qkv.weight / value_divisor, layer.qkv.bias / value_divisor)
+    qkv = Linear(layer.qkv.weight / value_divisor, layer.qkv.bias / value_divisor)
     qkv_factor = _factors(peaks.qkv, qkv.weight, SMOOTHING)
     up_factor = _factors(peaks.up, layer.up.weight, SMOOTHING)
     down_factor = _factors(np.maximum(peaks.down, INNER_FLOOR), layer.down.weight, INNER_SMOOTHING)

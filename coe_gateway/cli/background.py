@@ -46,7 +46,7 @@ def start(config: Path, settings: Settings) -> Running:
     pid_file.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as out:
         process = subprocess.Popen(  # noqa: S603 - our own command, no shell
-            [sys.executable, "-m", "coe_gateway.cli", "serve", "--config", str(config)],
+            [sys.executable, "-P", "-m", "coe_gateway.cli", "serve", "--config", str(config)],
             stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
         )  # fmt: skip
     pid_file.write_text(str(process.pid))

@@ -20,7 +20,11 @@ from experts.errors import InvalidConfig
 _QUESTION = "Write a Python function that checks whether a word is a palindrome."
 
 
-def serve(config: ConfigOption = None) -> None:
+def serve(
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option(help="listen on this address instead of the configured one")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="listen on this port instead")] = None,
+) -> None:
     """Run the gateway in the foreground; Ctrl-C or SIGTERM drains it, a second one stops it at once."""
     import uvloop
 
@@ -28,6 +32,8 @@ def serve(config: ConfigOption = None) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = load_settings(chosen_config(config))
+    chosen = {key: value for key, value in {"host": host, "port": port}.items() if value is not None}
+    settings = settings.model_copy(update={"gateway": settings.gateway.model_copy(update=chosen)})
     uvloop.run(server.serve(settings, os.environ, lambda url: output.note(f"listening on {url}")))
 
 

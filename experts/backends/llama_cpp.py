@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import sys
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from experts.types import ExpertCall, ExpertSpec
 
+_log = logging.getLogger(__name__)
 _STDERR_LINES = 30
 _TERMINATE_S = 2.0
 
@@ -101,10 +103,11 @@ class LlamaCppBackend:
         api_key = secrets.token_urlsafe(24)
         self._said.clear()
         self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "experts.backends.llama_cpp_worker",
+            sys.executable, "-P", "-m", "experts.backends.llama_cpp_worker",  # -P: no module of the working folder
+            start_new_session=True,  # a Ctrl-C is the gateway's to answer: it drains, its workers go on
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        self._watch = asyncio.create_task(self._watch_over(process))
+        self._watch = watch = asyncio.create_task(self._watch_over(process))
         if process.stdin is None or process.stdout is None:  # pragma: no cover - both were asked for
             raise ExpertStartFailed(self._spec.id, "its worker has no pipes")
         with contextlib.suppress(ConnectionError):  # a worker that died at once says why on stderr
@@ -113,8 +116,9 @@ class LlamaCppBackend:
         line = await process.stdout.readline()
         if not line:
             await process.wait()
-            await asyncio.sleep(0)
-            raise ExpertStartFailed(self._spec.id, f"its worker ended with {process.returncode}: {self._last_words()}")
+            await watch  # it reads the worker's last words to their end
+            _log.error("the worker of %s ended with %s: %s", self._spec.id, process.returncode, self._last_words())
+            raise ExpertStartFailed(self._spec.id, f"its worker ended with {process.returncode}; the log says why")
         self._http = OpenAiHttpBackend(
             self._spec, self._session, msgspec.json.decode(line)["url"], headers={"Authorization": f"Bearer {api_key}"}
         )

@@ -76,6 +76,7 @@ def test_sizes_are_read_as_people_write_them(tmp_path: Path) -> None:
         ),
         (PARROT + ROUTER.replace("[parrot]", "[owl]"), "router.mapping.code = 'owl' (line 6): is not an expert"),
         (PARROT + ROUTER.replace("abab", "zzzz"), "router.encoder.model.sha256 = "),
+        (PARROT + ROUTER.replace("code:", "cod:"), "router.mapping.cod (line 6): is not a category; known: code"),
         ("[1, 2]\n", "file = "),
         ("a: [\n", "file = "),
         ("", "file = "),
@@ -90,6 +91,16 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, expected: str) -> Non
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     found = problems(tmp_path, PARROT + "gateway:\n  port: x\n  prot: 1\n  host: [1]\n")
     assert len(found) == 3
+
+
+def test_a_mistake_in_an_expert_is_told_once(tmp_path: Path) -> None:
+    assert len(problems(tmp_path, "experts:\n  - {id: a, backend: echo, delay: 1}\n")) == 1
+
+
+def test_a_category_given_twice_is_named(tmp_path: Path) -> None:
+    twice = "  categories:\n    - {name: code, examples: [x]}\n    - {name: code, examples: [y]}\n"
+    found = problems(tmp_path, PARROT + ROUTER + twice)
+    assert found[0].startswith("router.categories[1].name = 'code' (line 12): "), found
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

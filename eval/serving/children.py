@@ -82,6 +82,11 @@ class Child:
         """Sum over the child's process group."""
         return group_weight(self._process.pid)
 
+    def children(self) -> tuple[int, ...]:
+        """The process ids of the child's own children."""
+        found = Path(f"/proc/{self._process.pid}/task").glob("*/children")
+        return tuple(int(pid) for listing in found for pid in listing.read_text().split())
+
     def close_stdin(self, timeout_s: float) -> int:
         """Close stdin, which asks eval's own servers to end; gives the exit status. Raises: TimeoutExpired."""
         if self._process.stdin is not None:

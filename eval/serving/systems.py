@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 import yaml
 
-from coe_gateway.cli.config import chosen_config
 from eval.serving.children import Child, ChildFailed, Weight, fetch_json, free_port, module_server
 from eval.serving.document import SystemEntry
 from eval.serving.machine import package_versions
@@ -111,10 +110,9 @@ def serve_line_up(peers: Sequence[Peer], work: Path, deltas: int) -> Iterator[Li
 
 
 def gateway_config(upstream: str, port: int) -> str:
-    """Write our gateway's configuration: one expert, the mock, and the example's router in front of it."""
+    """Write our gateway's configuration: one expert, the mock, and the default router in front of it."""
     expert = {"id": "mock", "backend": "openai", "base_url": f"{upstream}/v1", "model": "mock"}
-    example = yaml.safe_load(chosen_config(None).read_text(encoding="utf-8"))
-    router = {"general": "mock", "mapping": {}, "encoder": example["router"]["encoder"]}
+    router = {"general": "mock", "mapping": {}}
     gateway = {"host": "127.0.0.1", "port": port}
     return yaml.safe_dump({"gateway": gateway, "experts": [expert], "router": router})
 

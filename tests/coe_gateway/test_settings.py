@@ -16,6 +16,7 @@ router:
   general: parrot
   mapping: {code: [parrot]}
   encoder:
+    layers: 6
     model: {filename: m.onnx, sha256: HASH, size_bytes: 1, sources: ["file:///m"]}
     tokenizer: {filename: t.json, sha256: HASH, size_bytes: 1, sources: ["file:///t"]}
 """.replace("HASH", "ab" * 32)
@@ -100,7 +101,7 @@ def test_a_mistake_in_an_expert_is_told_once(tmp_path: Path) -> None:
 def test_a_category_given_twice_is_named(tmp_path: Path) -> None:
     twice = "  categories:\n    - {name: code, examples: [x]}\n    - {name: code, examples: [y]}\n"
     found = problems(tmp_path, PARROT + ROUTER + twice)
-    assert found[0].startswith("router.categories[1].name = 'code' (line 12): "), found
+    assert found[0].startswith("router.categories[1].name = 'code' (line 13): "), found
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

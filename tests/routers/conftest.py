@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
+from coe_gateway.settings import EncoderSettings
 from routers.encoder import MiniLmEncoder
 from routers.encoder_graph import fuse
 
@@ -27,6 +28,14 @@ def fused_model(encoder_files: EncoderFiles, tmp_path_factory: pytest.TempPathFa
     target = tmp_path_factory.mktemp("encoder") / "fused.onnx"
     fuse(encoder_files.source, target)
     return target
+
+
+@pytest.fixture(scope="session")
+def routing_encoder(encoder_files: EncoderFiles, tmp_path_factory: pytest.TempPathFactory) -> MiniLmEncoder:
+    """As deep as the default configuration has it."""
+    target = tmp_path_factory.mktemp("encoder") / "routing.onnx"
+    fuse(encoder_files.source, target, EncoderSettings().layers)
+    return MiniLmEncoder(target, encoder_files.tokenizer)
 
 
 @pytest.fixture(scope="session")

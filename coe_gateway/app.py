@@ -121,7 +121,7 @@ def build_app(gateway: Gateway) -> ASGIApp:
     posts: dict[str, ASGIApp] = {
         "/v1/chat/completions": CompletionEndpoint(gateway, "/v1/chat/completions", ChatRequest),
         "/v1/completions": CompletionEndpoint(gateway, "/v1/completions", CompletionRequest),
-        "/v1/route": RouteEndpoint(gateway),
+        "/v1/route": RouteEndpoint(gateway, "/v1/route"),
     }
     others = Starlette(
         routes=[

@@ -69,4 +69,3 @@ class ExpertCall:
     path: str
     body: bytes
     stream: bool = False
-    request_id: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -79,13 +79,3 @@ class Unload:
 
 
 Effect = Grant | Fail | Load | Unload
-
-
-@dataclass(frozen=True, slots=True)
-class SwapCounts:
-    """What the scheduler has done since it was made."""
-
-    loads: int = 0
-    unloads: int = 0
-    failures: int = 0
-    by_expert: dict[ExpertId, int] = field(default_factory=dict)

@@ -421,7 +421,6 @@ async def test_the_python_snippet_runs(stage: Callable[[], Any], name: str) -> N
     assert ("Guernica" if name == "README.md" else "haiku") in said
     if name == "README.md":
         assert said.startswith("smollm2-135m knowledge ")
-        assert len(code.strip().splitlines()) == 5
 
 
 @pytest.mark.real

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import re
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from coe_gateway.errors import wire_of
-from coe_gateway.exchange import Exchange, read_body
-from coe_gateway.interruption import Interruptible
+from coe_gateway.routes.endpoint import Endpoint, decode
 from coe_gateway.sse import ModelName, whole_events
 from experts.errors import (
     CoeError,
     DeadlineExceeded,
     ExpertError,
     ExpertRefused,
-    InvalidRequest,
     TierFull,
 )
 from experts.types import ExpertCall
@@ -26,54 +22,28 @@ from experts.types import ExpertCall
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from starlette.types import Receive, Scope, Send
-
+    from coe_gateway.exchange import Exchange
     from coe_gateway.gateway import Gateway
+    from coe_gateway.interruption import Interruptible
     from coe_gateway.wire import ChatRequest, CompletionRequest
     from experts.backend import ExpertReply
     from experts.types import ExpertId
 
-_T = TypeVar("_T")
-_log = logging.getLogger(__name__)
-_FIELD: Final = re.compile(r"`\$\.([^`]+)`|field `([^`]+)`")
 _EVENT_STREAM: Final = "text/event-stream"
 _SERVER_FAULT: Final = 500
 _TOO_MANY: Final = 429
 
 
-class CompletionEndpoint:
+class CompletionEndpoint(Endpoint):
     """An ASGI endpoint for one of the two completion APIs."""
 
     def __init__(self, gateway: Gateway, path: str, body_type: type[ChatRequest | CompletionRequest]) -> None:
-        self._gateway = gateway
-        self._path = path
+        super().__init__(gateway, path)
         self._decoder = msgspec.json.Decoder(body_type)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, whatever happens."""
-        gateway, exchange = self._gateway, Exchange(scope, send)
-        try:
-            gateway.authorize(exchange.headers.get(b"authorization", b"").decode("latin-1"))
-            gateway.require_ready()
-            raw = await read_body(exchange, receive, gateway.settings.max_body_bytes)
-            body = decode(self._decoder, raw)
-            with Interruptible(receive) as interruptible:
-                gateway.active.add(interruptible)
-                try:
-                    await self._admit(exchange, interruptible, body, raw)
-                finally:
-                    gateway.active.discard(interruptible)
-        except CoeError as error:
-            await exchange.fail(error)
-        except Exception as error:  # noqa: BLE001 - top of the task: the client gets an answer, the log the trace
-            _log.exception("request %s", exchange.request_id.decode())
-            await exchange.fail(error)
-        finally:
-            self._observe(exchange)
-
-    async def _admit(
-        self, exchange: Exchange, interruptible: Interruptible, body: ChatRequest | CompletionRequest, raw: bytes
-    ) -> None:
+    async def answer(self, exchange: Exchange, interruptible: Interruptible, raw: bytes) -> None:
+        """Try the planned experts in their order until one answers. Raises: CoeError."""
+        body = decode(self._decoder, raw)
         asked_s = perf_counter()
         async with self._gateway.admission:
             exchange.queue_s = perf_counter() - asked_s
@@ -121,15 +91,6 @@ class CompletionEndpoint:
                         reply.content_type.encode("latin-1"), data if name is None else name.rewrite(data)
                     )
 
-    def _observe(self, exchange: Exchange) -> None:
-        metrics = self._gateway.metrics
-        metrics.answered(self._path, exchange.expert, exchange.status)
-        if exchange.first_byte_s:
-            ttft_s = exchange.first_byte_s - exchange.received_s
-            metrics.timed(exchange.expert, ttft_s, perf_counter() - exchange.received_s)
-            metrics.overhead.observe(exchange.overhead_s)
-            metrics.queue.observe(exchange.queue_s)
-
 
 async def _stream(
     exchange: Exchange, events: AsyncIterator[bytes], reply: ExpertReply, on_first_byte: Callable[[], None]
@@ -144,18 +105,9 @@ async def _stream(
     await exchange.body(b"", more=False)
 
 
-def decode(decoder: msgspec.json.Decoder[_T], raw: bytes) -> _T:
-    """A request body as its struct. Raises: InvalidRequest: naming the field."""
-    try:
-        return decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        found = _FIELD.search(str(error))
-        raise InvalidRequest(f"the body cannot be read: {error}", found and (found[1] or found[2])) from error
-
-
 def outgoing(body: ChatRequest | CompletionRequest, raw: bytes, model: str) -> bytes:
     """The body for an expert: the caller's own bytes where only `model` could differ and does not."""
-    if body.models is None and body.model == model and b'"model"' in raw:
+    if body.models is None and body.model == model:
         return raw
     document = msgspec.json.decode(raw)
     document.pop("models", None)

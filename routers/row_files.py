@@ -176,12 +176,9 @@ def _faults(name: str, value: object, kind: object) -> Iterator[tuple[str, objec
     problem = _misfit(value, kind)
     if problem is None:
         return
-    if isinstance(value, dict):
-        inner = [(f"{name}.{key}", item, misfit) for key, item in value.items() if (misfit := _misfit({key: item}, kind))]
-        if inner:
-            yield from inner
-            return
-    yield name, "null" if value is None else value, problem
+    items = value.items() if isinstance(value, dict) else ()
+    inner = [(f"{name}.{key}", item, misfit) for key, item in items if (misfit := _misfit({key: item}, kind))]
+    yield from inner or [(name, "null" if value is None else value, problem)]
 
 
 def _misfit(value: object, kind: object) -> str | None:

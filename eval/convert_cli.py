@@ -1,0 +1,58 @@
+"""`coe convert ...`: published data sets as files that `coe train` and `coe eval` read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eval.converters import clinc, llmrouter, mmlu_pro
+from eval.converters.mmlu_pro import Pool
+from routers.expert_facts import write_expert_facts
+from routers.row_files import write_rows
+
+Folder = Annotated[Path, typer.Argument(exists=True, file_okay=False, help="The folder of the data set.")]
+Out = Annotated[Path, typer.Option(help="The file to write: .jsonl, .jsonl.gz or .parquet.")]
+Experts = Annotated[Path, typer.Option(help="The experts file (YAML) to write.")]
+
+convert_app = typer.Typer(name="convert", help="Turn published data sets into outcome files.", no_args_is_help=True)
+
+
+@convert_app.command("mmlu-pro")
+def convert_mmlu_pro(
+    folder: Folder,
+    *,
+    out: Out,
+    experts: Experts,
+    pool: Annotated[Pool, typer.Option(case_sensitive=False, help="Which models.")] = Pool.OPEN26,
+) -> None:
+    """Convert MMLU-Pro's evaluation results: right or wrong, one question a line."""
+    facts = mmlu_pro.model_facts(folder, pool)
+    write_rows(out, mmlu_pro.outcome_rows(folder, pool))
+    write_expert_facts(experts, facts)
+    _say(out, experts)
+
+
+@convert_app.command("llmrouter")
+def convert_llmrouter(folder: Folder, *, out: Out, experts: Experts) -> None:
+    """Convert LLMRouter's query set: scores and prices."""
+    facts = llmrouter.model_facts(folder)
+    write_rows(out, llmrouter.outcome_rows(folder))
+    write_expert_facts(experts, facts)
+    _say(out, experts)
+
+
+@convert_app.command("clinc")
+def convert_clinc(folder: Folder, *, out: Out) -> None:
+    """Convert CLINC150: texts with intents, and texts out of scope; it has no outcomes, so no experts."""
+    write_rows(out, clinc.labelled_rows(folder))
+    _say(out)
+
+
+def _say(*written: Path) -> None:
+    typer.echo("wrote " + " and ".join(map(str, written)), err=True)
+
+
+if __name__ == "__main__":
+    convert_app()

@@ -52,7 +52,7 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str]) -> AsyncI
     Raises: ConfigError: a secret is not set.
     """
     store = WeightStore(weights_dir(settings, environ))
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4)
     async with aiohttp.ClientSession(
         connector=connector,
         auto_decompress=False,
@@ -135,6 +135,8 @@ def build_app(gateway: Gateway) -> ASGIApp:
         ],
         exception_handlers={HTTPException: _http_error, Exception: _unexpected},
     )
+
+    others.router.redirect_slashes = False  # it would redirect to whatever host the request names
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and (post := posts.get(scope["path"])) is not None:

@@ -71,12 +71,13 @@ WIRE_ERRORS: Final[dict[type[CoeError], Wire]] = {
     SourceUnavailable: Wire(503, _SERVER, "weights_unavailable"),
 }
 _UNEXPECTED: Final = Wire(500, _SERVER, "internal_error")
-_PASSED_THROUGH: Final = range(400, 500)
+# What an engine says of the request itself. Its other 4xx (a wrong key, an unknown path) are between it and us.
+ABOUT_THE_REQUEST: Final = frozenset({400, 413, 422, 429})
 
 
 def wire_of(error: Exception) -> Wire:
-    """The row of an error's nearest class; an expert's own 4xx keeps its status, for it is about the request."""
-    if isinstance(error, ExpertRefused) and error.status in _PASSED_THROUGH:
+    """The row of an error's nearest class; an expert's word on the request keeps its status."""
+    if isinstance(error, ExpertRefused) and error.status in ABOUT_THE_REQUEST:
         kind = _LIMIT if error.status == 429 else _INVALID  # noqa: PLR2004 - Too Many Requests
         return Wire(error.status, kind, "expert_refused")
     for cls in type(error).__mro__:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from asyncio import timeout
+from contextlib import suppress
 from random import getrandbits
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 _REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{1,128}$")
 _JSON = b"application/json"
 _NO_BODY_STATUS = 499
+_FAREWELL_S = 2.0
+# A proxy in between must neither keep a stream nor hold it back.
+_STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
 class Exchange:
@@ -69,7 +74,10 @@ class Exchange:
     async def start(self, content_type: bytes, whole: bytes | None = None) -> None:
         """Send the status line and the headers of a good reply, and its body if it is whole."""
         self.first_byte_s = perf_counter()
-        await self._start(200, content_type, self._decision_headers(), None if whole is None else len(whole))
+        headers = self._decision_headers()
+        if whole is None:
+            headers += _STREAM_HEADERS
+        await self._start(200, content_type, headers, None if whole is None else len(whole))
         if whole is not None:
             await self.body(whole, more=False)
 
@@ -90,7 +98,9 @@ class Exchange:
             return
         data = error_body(error)
         if self.content_started:
-            await self.body(error_event(data), more=False)
+            with suppress(TimeoutError):  # the client may be the one that does not read
+                async with timeout(_FAREWELL_S):
+                    await self.body(error_event(data), more=False)
             return
         extra = [(b"retry-after", b"%d" % wire.retry_after_s)] if wire.retry_after_s is not None else []
         await self._start(wire.status, _JSON, extra, len(data))

@@ -101,7 +101,7 @@ class Gateway:
         for name in names:
             if name not in self.backends:
                 raise UnknownExpert(name, self.model_names())
-        ids = [ExpertId(name) for name in names]
+        ids = [ExpertId(name) for name in dict.fromkeys(names)]
         if not required:
             return tuple(ids)
         able = tuple(i for i in ids if required <= self.backends[i].spec.features)

@@ -34,7 +34,10 @@ class GatewaySettings(Entry):
     max_body_bytes: ByteSize = Field(default=ByteSize(16 * MiB), gt=0, description="largest request body")
     max_in_flight: PositiveInt = Field(default=256, description="requests served at once")
     max_queued: int = Field(default=1024, ge=0, description="requests waiting beyond those; one more gets 429")
-    request_timeout_s: PositiveFloat = Field(default=300.0, description="longest wait for an answer's first byte")
+    request_timeout_s: PositiveFloat = Field(
+        default=300.0, description="longest wait for an answer's first byte, queues and fallbacks included"
+    )
+    send_timeout_s: PositiveFloat = Field(default=30.0, description="longest a client may leave a stream unread")
     drain_timeout_s: NonNegativeFloat = Field(default=30.0, description="time running answers get at shutdown")
 
 
@@ -173,9 +176,11 @@ def load_settings(path: Path) -> Settings:
 def resolve_secret(key: str, reference: str, environ: Mapping[str, str]) -> str:
     """The value an `os.environ/NAME` reference stands for. Raises: ConfigError: the variable is not set."""
     name = reference.removeprefix("os.environ/")
-    value = environ.get(name)
+    value = environ.get(name, "").strip()  # a secret read from a file often ends with a line break
     if not value:
         raise ConfigError(key, reference, f"the environment variable {name} is not set")
+    if not (value.isascii() and value.isprintable()):
+        raise ConfigError(key, reference, f"the environment variable {name} holds what no HTTP header may")
     return value
 
 

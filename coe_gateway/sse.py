@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -12,8 +12,11 @@ from experts.errors import StreamBroken
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-_DONE = re.compile(rb"(?:^|\n)data: ?\[DONE\]\s*$")
-_TAIL_BYTES = 32
+_DONE: Final = re.compile(rb"(?:^|\n)data: ?\[DONE\]\s*$")
+_BLANK_LINE: Final = re.compile(rb"(\r?\n\r?\n)")
+_TAIL_BYTES: Final = 32
+_OVERLAP_BYTES: Final = 3  # a blank line may begin this far before what is new
+_MAX_EVENT_BYTES: Final = 8 * 1024**2
 
 
 class _Named(msgspec.Struct):
@@ -36,7 +39,7 @@ class ModelName:
             return event
         try:
             theirs = msgspec.json.decode(event[start:].rstrip(), type=_Named).model
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return event
         if not theirs or theirs == self._expert_id:
             return event
@@ -51,22 +54,26 @@ async def whole_events(
 ) -> AsyncIterator[bytes]:
     """Pass `chunks` on as they come, holding back only an event's beginning until its end is there.
 
-    So what has been sent always ends with a whole event, and an error event can follow it.
-    Raises: StreamBroken: the stream ended without `[DONE]`.
+    So what has been sent always ends with a whole event, and an error event can follow it. `[DONE]` ends the answer,
+    whatever the engine does after it.
+    Raises: StreamBroken: the stream ended without `[DONE]`, or an event has no end within 8 MiB.
     """
-    held, tail = b"", b""
+    held = bytearray()
     async for chunk in chunks:
-        data = held + chunk if held else chunk
-        end = _last_event_end(data)
-        held = data[end:]
+        seen = max(len(held) - _OVERLAP_BYTES, 0)
+        held += chunk
+        end = _last_event_end(held, seen)
         if end:
-            ready = data[:end] if held else data
-            tail = ready[-_TAIL_BYTES:]
+            ready = bytes(held[:end])
+            del held[:end]
             yield ready if name is None else _renamed(ready, name)
-    if held and _DONE.search(held):  # some servers do not end the last event with a blank line
-        yield held
-    elif held or not _DONE.search(tail):
+            if _DONE.search(ready[-_TAIL_BYTES:]):
+                return
+        elif len(held) > _MAX_EVENT_BYTES:
+            raise StreamBroken(expert_id, f"an event is longer than {_MAX_EVENT_BYTES} bytes")
+    if not _DONE.search(held):
         raise StreamBroken(expert_id, "the stream ended before it was complete")
+    yield bytes(held)  # some servers do not end the last event with a blank line
 
 
 def error_event(body: bytes) -> bytes:
@@ -74,12 +81,12 @@ def error_event(body: bytes) -> bytes:
     return b"data: " + body + b"\n\n"
 
 
-def _last_event_end(data: bytes) -> int:
-    """Where the last whole event ends, 0 if none does."""
-    end = data.rfind(b"\n\n") + 2
-    crlf = data.rfind(b"\r\n\r\n") + 4
-    return max(end if end > 1 else 0, crlf if crlf > 3 else 0)  # noqa: PLR2004 - rfind's -1 plus the length
+def _last_event_end(data: bytearray, start: int) -> int:
+    """Where the last whole event ends, 0 if none does; looks no further back than `start`."""
+    plain, crlf = data.rfind(b"\n\n", start), data.rfind(b"\r\n\r\n", start)
+    return max(plain + 2 if plain >= 0 else 0, crlf + 4 if crlf >= 0 else 0)
 
 
 def _renamed(ready: bytes, name: ModelName) -> bytes:
-    return b"\n\n".join(name.rewrite(event) for event in ready.split(b"\n\n"))
+    """Every event renamed, every blank line between them as it was."""
+    return b"".join(name.rewrite(part) if i % 2 == 0 else part for i, part in enumerate(_BLANK_LINE.split(ready)))

@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
+from yarl import URL
 
 from experts.types import ALL_FEATURES, ExpertId, ExpertSpec, Feature, WeightsSpec
 
@@ -91,6 +101,14 @@ class OpenAiEntry(_ExpertEntry):
     )
     connect_timeout_s: PositiveFloat = Field(default=5.0, description="longest wait for a connection")
     idle_timeout_s: PositiveFloat = Field(default=300.0, description="longest silence before and between bytes")
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        url = URL(value)  # raises ValueError for a port that is none
+        if not url.host or url.user is not None:
+            raise ValueError("must be an address without a user name; a key goes into api_key")
+        return value
 
     def spec(self) -> ExpertSpec:
         """The entry as the rest of the product knows it."""

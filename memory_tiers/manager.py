@@ -27,6 +27,7 @@ class ResidencyManager:
     """The single owner of residency: `async with manager.lease(expert_id)` keeps an expert on the device.
 
     budget_bytes: what all residents together may take. load_timeout_s: a load that takes longer has failed.
+    retry_after_s: how long a failed expert is not tried again.
     on_swap: called after each load or unload with (expert, "load" | "unload", seconds), for the metrics.
     """
 
@@ -37,6 +38,7 @@ class ResidencyManager:
         budget_bytes: int,
         load_timeout_s: float = 120.0,
         join_window_s: float = 2.0,
+        retry_after_s: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
         on_swap: Callable[[ExpertId, str, float], None] = lambda *_: None,
     ) -> None:
@@ -45,12 +47,14 @@ class ResidencyManager:
             {expert_id: backend.spec.device_bytes for expert_id, backend in backends.items()},
             budget_bytes,
             join_window_s=join_window_s,
+            retry_after_s=retry_after_s,
         )
         self._load_timeout_s = load_timeout_s
         self._clock = clock
         self._on_swap = on_swap
         self._waiters: dict[int, asyncio.Future[None]] = {}
         self._moves: set[asyncio.Task[None]] = set()
+        self._loads: set[asyncio.Task[None]] = set()
         for expert_id, backend in backends.items():
             backend.on_exit(partial(self._crashed, expert_id))
 
@@ -88,6 +92,8 @@ class ResidencyManager:
     async def close(self) -> None:
         """Refuse whoever waits and stop every expert, leased ones too: their requests have had their time."""
         self._apply(self._scheduler.close())
+        for load in self._loads:
+            load.cancel()
         while self._moves:
             await asyncio.wait(self._moves)
         await asyncio.gather(*(backend.stop() for backend in self._backends.values()))
@@ -96,6 +102,7 @@ class ResidencyManager:
         """Wait for a pin; the caller owes one `release`. Cancellation gives the place in the queue up."""
         ticket, effects = self._scheduler.request(expert_id, self._clock())
         if ticket.resident is not None:
+            self._apply(effects)
             return ticket
         waiter = asyncio.get_running_loop().create_future()
         self._waiters[id(ticket)] = waiter
@@ -120,7 +127,8 @@ class ResidencyManager:
             elif isinstance(effect, Fail):
                 self._wake(effect.ticket, effect.error)
             elif isinstance(effect, Load):
-                self._spawn(self._load(effect.resident))
+                self._loads.add(load := self._spawn(self._load(effect.resident)))
+                load.add_done_callback(self._loads.discard)
             else:
                 self._spawn(self._unload(effect.resident))
 
@@ -133,10 +141,11 @@ class ResidencyManager:
         else:
             waiter.set_exception(error)
 
-    def _spawn(self, move: Coroutine[None, None, None]) -> None:
+    def _spawn(self, move: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(move)
         self._moves.add(task)
         task.add_done_callback(self._moves.discard)
+        return task
 
     async def _load(self, resident: Resident) -> None:
         expert_id, started_s = resident.expert_id, self._clock()
@@ -159,14 +168,18 @@ class ResidencyManager:
 
     async def _load_failed(self, resident: Resident, error: CoeError) -> None:
         _log.warning("load failed: %s", error)
-        await self._backends[resident.expert_id].stop()
-        self._apply(self._scheduler.load_failed(resident, error, self._clock()))
+        try:
+            await self._backends[resident.expert_id].stop()
+        finally:
+            self._apply(self._scheduler.load_failed(resident, error, self._clock()))
 
     async def _unload(self, resident: Resident) -> None:
         started_s = self._clock()
-        await self._backends[resident.expert_id].stop()
-        self._on_swap(resident.expert_id, "unload", self._clock() - started_s)
-        self._apply(self._scheduler.unloaded(resident, self._clock()))
+        try:
+            await self._backends[resident.expert_id].stop()
+        finally:
+            self._on_swap(resident.expert_id, "unload", self._clock() - started_s)
+            self._apply(self._scheduler.unloaded(resident, self._clock()))
 
     def _crashed(self, expert_id: ExpertId, why: str) -> None:
         resident = self._scheduler.ledger.get(expert_id)

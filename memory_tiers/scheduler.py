@@ -5,7 +5,8 @@ waiter knows of it, so there is no gap in which it could be evicted.
 
 Order of service: a request for a ready expert joins it at once, unless somebody who needs room has waited longer
 than `join_window_s`; then it queues behind them, so a busy expert cannot starve the others. When room is made, all
-that wait for the incoming expert are served by that one swap.
+that wait for the incoming expert are served by that one swap. An expert that failed to load is refused for
+`retry_after_s`, with the same error.
 """
 
 from __future__ import annotations
@@ -29,11 +30,20 @@ _READY, _LOADING, _UNLOADING = ResidentState.READY, ResidentState.LOADING, Resid
 class Scheduler:
     """Single owner of who is resident and who waits, for one device."""
 
-    def __init__(self, device_bytes: Mapping[ExpertId, int], budget_bytes: int, *, join_window_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        device_bytes: Mapping[ExpertId, int],
+        budget_bytes: int,
+        *,
+        join_window_s: float = 2.0,
+        retry_after_s: float = 5.0,
+    ) -> None:
         self.ledger = Ledger(budget_bytes)
         self._device_bytes = dict(device_bytes)
         self._join_window_s = join_window_s
         self._queues: dict[ExpertId, deque[Ticket]] = {}
+        self._retry_after_s = retry_after_s
+        self._failed: dict[ExpertId, tuple[float, Exception]] = {}
         self._closed = False
 
     @property
@@ -48,7 +58,7 @@ class Scheduler:
         if resident is not None and resident.state is _READY and not self._barred(expert_id, now_s):
             self._pin(ticket, resident)
             return ticket, []
-        if (refusal := self._refusal(expert_id)) is not None:
+        if (refusal := self._refusal(expert_id, now_s)) is not None:
             return ticket, [Fail(ticket, refusal)]
         ticket.cold = True
         self._queues.setdefault(expert_id, deque()).append(ticket)
@@ -78,6 +88,7 @@ class Scheduler:
     def load_failed(self, resident: Resident, error: Exception, now_s: float) -> list[Effect]:
         """A load ended badly: its bytes are free again and everyone who waited for it is told why."""
         self.ledger.discharge(resident)
+        self._failed[resident.expert_id] = (now_s + self._retry_after_s, error)
         failed: list[Effect] = [Fail(ticket, error) for ticket in self._queues.pop(resident.expert_id, ())]
         return failed + self._pump(now_s)
 
@@ -113,8 +124,11 @@ class Scheduler:
             if not queue or any(t.resident is not None or t.expert_id != expert_id for t in queue):
                 raise AssertionError(f"the queue of {expert_id!r} is wrong: {list(queue)}")
 
-    def _refusal(self, expert_id: ExpertId) -> Exception | None:
+    def _refusal(self, expert_id: ExpertId, now_s: float) -> Exception | None:
         need_bytes = self._device_bytes[expert_id]
+        until_s, error = self._failed.get(expert_id, (now_s, None))
+        if now_s < until_s:
+            return error  # trying again at once would evict a healthy expert for it, request after request
         if self._closed:
             return ExpertUnreachable(expert_id, "the gateway is closing")
         if need_bytes > self.ledger.budget_bytes:
@@ -125,31 +139,34 @@ class Scheduler:
 
     def _barred(self, expert_id: ExpertId, now_s: float) -> bool:
         """Whether a newcomer must queue because someone who needs room has waited long enough."""
-        return bool(self._queues) and any(
+        return bool(self._queues and self._device_bytes[expert_id]) and any(
             now_s - queue[0].arrived_s > self._join_window_s
             for other, queue in self._queues.items()
-            if other != expert_id and not self._is_coming(other)
+            if other != expert_id and self._needs_room(other)
         )
 
-    def _is_coming(self, expert_id: ExpertId) -> bool:
+    def _needs_room(self, expert_id: ExpertId) -> bool:
+        """Whether those who wait for it wait for bytes: not if it is here already, or on its way."""
         resident = self.ledger.get(expert_id)
-        return resident is not None and resident.state is _LOADING
+        return resident is None or resident.state is _UNLOADING
 
     def _pump(self, now_s: float) -> list[Effect]:
         """Serve the queues, the longest wait first; nobody takes room that someone before them waits for."""
         effects: list[Effect] = []
+        spoken_for = False
         for expert_id, _ in sorted(self._queues.items(), key=lambda item: item[1][0].arrived_s):
             resident = self.ledger.get(expert_id)
             if resident is None:
+                if spoken_for and self._device_bytes[expert_id]:
+                    continue
                 placed, more = self._place(expert_id)
                 effects += more
-                if not placed:
-                    break
+                spoken_for = spoken_for or not placed
             elif resident.state is _READY:
                 if not self._barred(expert_id, now_s):
                     effects += self._grant_all(resident)
             elif resident.state is _UNLOADING:
-                break
+                spoken_for = True
         return effects
 
     def _place(self, expert_id: ExpertId) -> tuple[bool, list[Effect]]:

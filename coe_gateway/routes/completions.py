@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from coe_gateway.errors import wire_of
+from coe_gateway.errors import ABOUT_THE_REQUEST, wire_of
 from coe_gateway.routes.endpoint import Endpoint, decode
 from coe_gateway.sse import ModelName, whole_events
 from experts.errors import (
+    ClientLeft,
     CoeError,
     DeadlineExceeded,
     ExpertError,
@@ -20,7 +21,7 @@ from experts.errors import (
 from experts.types import ExpertCall
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from coe_gateway.exchange import Exchange
     from coe_gateway.gateway import Gateway
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from experts.types import ExpertId
 
 _EVENT_STREAM: Final = "text/event-stream"
-_SERVER_FAULT: Final = 500
 _TOO_MANY: Final = 429
+_ANY: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 class CompletionEndpoint(Endpoint):
@@ -45,16 +46,15 @@ class CompletionEndpoint(Endpoint):
         """Try the planned experts in their order until one answers. Raises: CoeError."""
         body = decode(self._decoder, raw)
         asked_s = perf_counter()
+        timeout_s = self._gateway.settings.request_timeout_s
+        interruptible.set_deadline(timeout_s, DeadlineExceeded(f"no answer within {timeout_s:g} s"))
         async with self._gateway.admission:
             exchange.queue_s = perf_counter() - asked_s
             plan = await self._gateway.plan(body)
             exchange.planned(plan)
             for expert_id, is_last in _with_last(plan.experts):
                 try:
-                    timeout_s = self._gateway.settings.request_timeout_s
-                    late = DeadlineExceeded(f"expert {expert_id!r} gave no answer within {timeout_s:g} s")
-                    interruptible.set_deadline(timeout_s, late)
-                    await self._attempt(exchange, expert_id, body, raw, interruptible.clear_deadline)
+                    await self._attempt(exchange, expert_id, body, raw, interruptible)
                 except CoeError as error:
                     if is_last or exchange.content_started or not _may_retry(error):
                         raise
@@ -70,7 +70,7 @@ class CompletionEndpoint(Endpoint):
         expert_id: ExpertId,
         body: ChatRequest | CompletionRequest,
         raw: bytes,
-        on_first_byte: Callable[[], None],
+        interruptible: Interruptible,
     ) -> None:
         """Lease one expert and let it answer. Raises: CoeError: before or after the first byte."""
         backend = self._gateway.backends[expert_id]
@@ -82,8 +82,9 @@ class CompletionEndpoint(Endpoint):
             exchange.leased(asked_s, resident.load_s if lease.cold else 0.0)
             async with backend.call(call) as reply:
                 name = ModelName(expert_id) if backend.spec.model != expert_id else None
-                if body.stream and reply.content_type.startswith(_EVENT_STREAM):
-                    await _stream(exchange, whole_events(reply.chunks(), expert_id, name), reply, on_first_byte)
+                if body.stream and reply.content_type.lower().startswith(_EVENT_STREAM):
+                    events = whole_events(reply.chunks(), expert_id, name)
+                    await self._stream(exchange, events, reply, interruptible)
                 else:
                     data = await reply.read()
                     exchange.answered()
@@ -91,25 +92,30 @@ class CompletionEndpoint(Endpoint):
                         reply.content_type.encode("latin-1"), data if name is None else name.rewrite(data)
                     )
 
+    async def _stream(
+        self, exchange: Exchange, events: AsyncIterator[bytes], reply: ExpertReply, interruptible: Interruptible
+    ) -> None:
+        """Pass whole events on as they come; the status goes with the first, so that until then all can be retried.
 
-async def _stream(
-    exchange: Exchange, events: AsyncIterator[bytes], reply: ExpertReply, on_first_byte: Callable[[], None]
-) -> None:
-    """Pass whole events on as they come; the status goes out with the first, so that before it all can be retried."""
-    async for ready in events:
-        if not exchange.content_started:
-            on_first_byte()  # it is answering: silences are the backend's to judge from here on
-            exchange.answered()
-            await exchange.start(reply.content_type.encode("latin-1"))
-        await exchange.body(ready, more=True)
-    await exchange.body(b"", more=False)
+        A client that does not read is given up after `send_timeout_s`: it would keep its expert from everyone else.
+        """
+        send_timeout_s = self._gateway.settings.send_timeout_s
+        stuck = ClientLeft(f"the client read nothing for {send_timeout_s:g} s")
+        async for ready in events:
+            interruptible.set_deadline(send_timeout_s, stuck)
+            if not exchange.content_started:
+                exchange.answered()
+                await exchange.start(reply.content_type.encode("latin-1"))
+            await exchange.body(ready, more=True)
+            interruptible.clear_deadline()  # silences are the backend's to judge
+        await exchange.body(b"", more=False)
 
 
 def outgoing(body: ChatRequest | CompletionRequest, raw: bytes, model: str) -> bytes:
     """The body for an expert: the caller's own bytes where only `model` could differ and does not."""
     if body.models is None and body.model == model:
         return raw
-    document = msgspec.json.decode(raw)
+    document = decode(_ANY, raw)
     document.pop("models", None)
     document["model"] = model
     return msgspec.json.encode(document)
@@ -118,7 +124,7 @@ def outgoing(body: ChatRequest | CompletionRequest, raw: bytes, model: str) -> b
 def _may_retry(error: CoeError) -> bool:
     """Whether another expert might do better; a request that is wrong itself is wrong for all."""
     if isinstance(error, ExpertRefused):
-        return error.status >= _SERVER_FAULT or error.status == _TOO_MANY
+        return error.status not in ABOUT_THE_REQUEST or error.status == _TOO_MANY
     return isinstance(error, ExpertError | TierFull)
 
 

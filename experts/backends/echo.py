@@ -82,6 +82,7 @@ class EchoReply:
         self._token_delay_s = token_delay_s
         self.content_type = "text/event-stream" if question.stream else "application/json"
         words = question.text.split()
+        self._prompt_tokens = len(words)
         self._tokens = [word if i == 0 else f" {word}" for i, word in enumerate(words)][: question.max_tokens]
         self._finish = "stop" if len(self._tokens) == len(words) else "length"
 
@@ -118,7 +119,7 @@ class EchoReply:
         return b"data: " + msgspec.json.encode(document) + b"\n\n"
 
     def _document(self, choices: list[dict[str, object]], suffix: str) -> dict[str, object]:
-        prompt_tokens, completion_tokens = len(self._question.text.split()), len(self._tokens)
+        prompt_tokens, completion_tokens = self._prompt_tokens, len(self._tokens)
         return {
             "id": "chatcmpl-echo" if self._chat else "cmpl-echo",
             "object": ("chat.completion" if self._chat else "text_completion") + suffix,

@@ -65,7 +65,7 @@ class LlamaCppBackend:
         if self._http is not None:
             return
         if not self._weights.is_file():
-            raise ExpertStartFailed(self._spec.id, f"its weights are missing: {self._weights}; `coe experts pull`")
+            raise ExpertStartFailed(self._spec.id, f"its weights are missing: {self._weights.name}; `coe experts pull`")
         try:
             await self._launch()
         except BaseException:

@@ -61,6 +61,7 @@ def main() -> None:
     url = _serve(config)
     sys.stdout.buffer.write(msgspec.json.encode({"url": url}) + b"\n")
     sys.stdout.buffer.flush()
+    os.dup2(2, 1)  # whatever native code may print from here on goes where somebody reads
     sys.stdin.buffer.read()
     os._exit(0)  # the kernel frees faster than destructors do, and nothing here needs them
 

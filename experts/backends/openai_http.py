@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import logging
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from experts.types import ExpertCall, ExpertSpec
 
+_log = logging.getLogger(__name__)
 _ERROR_BODY_BYTES = 64 * 1024
 _OK = 200
 
@@ -29,7 +31,8 @@ class HttpReply:
     def __init__(self, expert_id: str, response: aiohttp.ClientResponse) -> None:
         self._expert_id = expert_id
         self._response = response
-        self.content_type = response.headers.get("Content-Type", "application/json")
+        declared = response.headers.get("Content-Type", "application/json")
+        self.content_type = declared.encode("latin-1", "replace").decode("latin-1")
 
     async def read(self) -> bytes:
         """The whole body. Raises: StreamBroken."""
@@ -66,7 +69,8 @@ class OpenAiHttpBackend:
     ) -> None:
         self._spec = spec
         self._session = session
-        self._headers = {"Content-Type": "application/json", **(headers or {})}
+        # identity: the bytes go to the client as they are, and it was not asked which encodings it knows
+        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **(headers or {})}
         self._timeout = aiohttp.ClientTimeout(sock_connect=connect_timeout_s, sock_read=idle_timeout_s)
         self._base_url = base_url.rstrip("/").removesuffix("/v1")
         self._urls: dict[str, URL] = {}
@@ -96,23 +100,42 @@ class OpenAiHttpBackend:
         url = self._urls.get(call.path)
         if url is None:
             url = self._urls[call.path] = URL(self._base_url + call.path)
-        response = await self._post(url, call)
+        try:
+            response = await self._post(url, call)
+        except aiohttp.ServerDisconnectedError:
+            # An idle connection that the engine closed as we took it from the pool: nothing was answered, ask anew.
+            response = await self._post_once(url, call)
         if response.status != _OK:
             try:
                 raise ExpertRefused(self._spec.id, await _problem(response), response.status)
             finally:
                 response.close()
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            response.close()
+            raise ExpertUnreachable(self._spec.id, "it compressed its answer unasked")
         return response
 
-    async def _post(self, url: URL, call: ExpertCall) -> aiohttp.ClientResponse:
+    async def _post_once(self, url: URL, call: ExpertCall) -> aiohttp.ClientResponse:
         try:
-            return await self._session.post(url, data=call.body, headers=self._headers, timeout=self._timeout)
+            return await self._post(url, call)
+        except aiohttp.ServerDisconnectedError as error:
+            raise ExpertUnreachable(self._spec.id, "its engine hung up without an answer") from error
+
+    async def _post(self, url: URL, call: ExpertCall) -> aiohttp.ClientResponse:
+        """Raises: ServerDisconnectedError: nothing of an answer was seen; else as `open`."""
+        try:
+            return await self._session.post(
+                url, data=call.body, headers=self._headers, timeout=self._timeout, allow_redirects=False
+            )
+        except aiohttp.ConnectionTimeoutError as error:
+            raise ExpertUnreachable(self._spec.id, "no connection to its engine in time") from error
         except aiohttp.ServerTimeoutError as error:
-            if isinstance(error, aiohttp.ConnectionTimeoutError):
-                raise ExpertUnreachable(self._spec.id, f"no connection to {url} in time") from error
             raise DeadlineExceeded(f"expert {self._spec.id!r} sent nothing in time") from error
-        except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError) as error:
-            raise ExpertUnreachable(self._spec.id, f"no answer from {url}: {error!r}") from error
+        except aiohttp.ServerDisconnectedError:
+            raise
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            _log.warning("expert %s at %s: %r", self._spec.id, url, error)
+            raise ExpertUnreachable(self._spec.id, "its engine does not answer") from error
 
 
 class HttpCall:
@@ -142,13 +165,13 @@ class HttpCall:
 
 async def _problem(response: aiohttp.ClientResponse) -> str:
     """The message of an error body, in OpenAI's shape or any other."""
-    try:
-        body = await response.content.read(_ERROR_BODY_BYTES)
-    except (aiohttp.ClientError, OSError):
-        body = b""
+    body = bytearray()
+    with contextlib.suppress(aiohttp.ClientError, OSError):
+        while len(body) < _ERROR_BODY_BYTES and (piece := await response.content.read(_ERROR_BODY_BYTES - len(body))):
+            body += piece
     try:
         document = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return body.decode("utf-8", "replace").strip() or f"status {response.status}"
     match document:
         case {"error": {"message": str(message)}} | {"error": str(message)} | {"message": str(message)}:

@@ -175,6 +175,8 @@ async def test_every_path_and_method_has_an_answer_in_openais_shape() -> None:
     async with serving({"experts": [echo()]}) as served, aiohttp.ClientSession() as session:
         async with session.get(f"{served.url}/nowhere") as response:
             assert (response.status, (await response.json())["error"]["code"]) == (404, "not_found")
+        async with session.post(f"{served.url}/v1/chat/completions/", allow_redirects=False) as response:
+            assert response.status == 404
         async with session.get(f"{served.url}/v1/chat/completions") as response:
             assert (response.status, (await response.json())["error"]["code"]) == (405, "method_not_allowed")
             assert response.headers["allow"] == "POST"
@@ -186,6 +188,32 @@ async def test_every_path_and_method_has_an_answer_in_openais_shape() -> None:
             assert (response.status, (await response.json())["error"]["code"]) == (404, "model_not_found")
         async with session.get(f"{served.url}/metrics") as response:
             assert "coe_device_budget_bytes" in await response.text()
+
+
+@pytest.mark.parametrize("junk", [b'"metadata":"\xff"', b'"metadata":1e999'])
+async def test_what_is_wrong_in_a_field_we_do_not_read_is_the_callers_mistake_too(junk: bytes) -> None:
+    body = b'{"models":["parrot"],"messages":[{"role":"user","content":"x"}],' + junk + b"}"
+    async with serving({"experts": [echo()]}) as served:
+        status, _, answer = await post(served, body)
+    assert (status, answer["error"]["code"]) == (400, "invalid_request")
+
+
+async def test_the_wait_for_a_place_counts_toward_the_deadline() -> None:
+    gateway = {"max_in_flight": 1, "request_timeout_s": 0.5}
+    async with serving({"experts": [echo(delay_s=0.4)], "gateway": gateway}) as served:
+        replies = await asyncio.gather(*(post(served, chat()) for _ in range(3)))
+    assert sorted(status for status, _, _ in replies) == [200, 504, 504]
+
+
+async def test_an_expert_named_often_is_asked_once() -> None:
+    dead = {"id": "dead", "backend": "openai", "base_url": "http://127.0.0.1:9/v1"}
+    async with serving({"experts": [dead, echo()]}) as served:
+        status, _, _ = await post(served, chat(models=["dead"] * 50 + ["parrot"]))
+        assert status == 200
+        assert (
+            'coe_fallbacks_total{code="expert_unreachable",expert="dead"} 1.0'
+            in served.gateway.metrics.render().decode()
+        )
 
 
 async def test_text_completions() -> None:

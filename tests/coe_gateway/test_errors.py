@@ -29,7 +29,8 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
     assert names == {c.__name__ for c in CLASSES}
 
 
-def test_an_experts_own_4xx_keeps_its_status_and_its_5xx_does_not() -> None:
+def test_an_experts_word_on_the_request_keeps_its_status_and_its_troubles_with_us_do_not() -> None:
+    assert {wire_of(ExpertRefused("e", "your key is wrong", status)).status for status in (401, 403, 404)} == {502}
     assert wire_of(ExpertRefused("e", "too long", 422)).status == 422
     assert wire_of(ExpertRefused("e", "slow down", 429)).type == "rate_limit_error"
     assert wire_of(ExpertRefused("e", "oops", 500)).status == 502

@@ -70,6 +70,8 @@ def test_sizes_are_read_as_people_write_them(tmp_path: Path) -> None:
         ("experts:\n  - {id: a, backend: echo, delay: 1}\n", "experts[0].delay = 1 (line 2): is not a known key"),
         ("experts:\n  - {id: a, backend: echo, features: [fly]}\n", "experts[0].features[0] = 'fly' (line 2): "),
         ("experts:\n  - {id: a, backend: openai, base_url: 'ftp://x'}\n", "experts[0].base_url = 'ftp://x' (line 2): "),
+        ("experts:\n  - {id: a, backend: openai, base_url: 'http://x:abc/v1'}\n", "experts[0].base_url = "),
+        ("experts:\n  - {id: a, backend: openai, base_url: 'http://u:p@x/v1'}\n", "experts[0].base_url = "),
         ("experts:\n  - {id: a, backend: llama_cpp}\n", "experts[0].weights (line 2): is missing"),
         (
             PARROT + ROUTER.replace("general: parrot", "general: owl"),
@@ -121,6 +123,9 @@ def test_a_secret_in_the_file_is_refused_and_not_shown(tmp_path: Path) -> None:
 
 def test_a_secret_that_is_not_set_is_named() -> None:
     assert resolve_secret("gateway.api_keys[0]", "os.environ/KEY", {"KEY": "s"}) == "s"
+    assert resolve_secret("gateway.api_keys[0]", "os.environ/KEY", {"KEY": "s\n"}) == "s"
+    with pytest.raises(ConfigError, match="no HTTP header may"):
+        resolve_secret("gateway.api_keys[0]", "os.environ/KEY", {"KEY": "a\nb"})
     for environ in ({}, {"KEY": ""}):
         with pytest.raises(ConfigError, match=r"gateway\.api_keys\[0\] = 'os.environ/KEY'.*not set"):
             resolve_secret("gateway.api_keys[0]", "os.environ/KEY", environ)

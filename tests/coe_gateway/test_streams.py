@@ -42,19 +42,58 @@ def test_bytes_are_the_same_however_they_arrive_and_every_step_ends_with_a_whole
     assert all(part.endswith(b"\n\n") for part in ready)
 
 
-@pytest.mark.parametrize("data", [b"", EVENT, EVENT + b'data: {"cho', EVENT + DONE + b"data: {"])
+@pytest.mark.parametrize("data", [b"", EVENT, EVENT + b'data: {"cho'])
 async def test_a_stream_without_its_end_is_broken(data: bytes) -> None:
     sent = []
     events = whole_events(pieces(data, [len(EVENT)]), "e")
     with pytest.raises(StreamBroken):
         while True:
             sent.append(await anext(events))
-    assert b"".join(sent) in {b"", EVENT, EVENT + DONE}
+    assert b"".join(sent) in {b"", EVENT}
 
 
 async def test_a_last_event_without_its_blank_line_is_passed_on() -> None:
     ready = [r async for r in whole_events(pieces(EVENT + b"data: [DONE]", []), "e")]
     assert b"".join(ready) == EVENT + b"data: [DONE]"
+
+
+@pytest.mark.parametrize("after", [b"\n", b": bye\n\n", b"data: {"])
+async def test_done_ends_the_answer_whatever_follows(after: bytes) -> None:
+    data = EVENT + DONE + after
+    ready = [r async for r in whole_events(pieces(data, [len(EVENT), len(EVENT + DONE)]), "e")]
+    assert b"".join(ready) == EVENT + DONE
+
+
+async def test_an_event_without_end_is_not_kept_for_ever() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 2**20
+
+    with pytest.raises(StreamBroken, match="longer than"):
+        await anext(whole_events(endless(), "e"))
+
+
+async def test_events_with_carriage_returns_are_renamed_too() -> None:
+    crlf = (EVENT * 2 + DONE).replace(b"\n", b"\r\n")
+    ready = [r async for r in whole_events(pieces(crlf, []), "e", ModelName("ours"))]
+    assert b"".join(ready) == crlf.replace(b"theirs", b"ours")
+
+
+async def test_a_client_that_does_not_read_loses_its_place() -> None:
+    document = {"experts": [echo()], "gateway": {"send_timeout_s": 0.3}}
+    async with serving(document) as served:
+        body = json.dumps(chat("word " * 60_000, stream=True)).encode()
+        _, writer = await asyncio.open_connection("127.0.0.1", int(served.url.rpartition(":")[2]), limit=1024)
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        await asyncio.sleep(0.5)
+        for _ in range(400):
+            await asyncio.sleep(0.01)
+            if not served.gateway.active:
+                break
+        assert not served.gateway.active
+        assert [r.leases for r in served.gateway.residency.residents()] == [0]
+        writer.transport.abort()
+        await asyncio.sleep(0.05)
 
 
 def test_only_the_model_is_renamed_and_only_where_it_is_the_model() -> None:

@@ -42,7 +42,7 @@ async def test_nobody_listens() -> None:
     server.close()
     await server.wait_closed()
     async with aiohttp.ClientSession() as session:
-        with pytest.raises(ExpertUnreachable, match="parrot"):
+        with pytest.raises(ExpertUnreachable, match="does not answer"):
             await read(OpenAiHttpBackend(echo_spec(), session, url), chat())
 
 
@@ -70,6 +70,48 @@ async def test_silence_has_an_end() -> None:
         await asyncio.sleep(0.05)
 
 
+async def test_a_redirect_is_not_followed() -> None:
+    server, url = await answer_with(b"HTTP/1.1 302 Found\r\nLocation: /landing\r\nContent-Length: 0\r\n\r\n")
+    async with server, aiohttp.ClientSession() as session:
+        with pytest.raises(ExpertRefused) as refused:
+            await read(OpenAiHttpBackend(echo_spec(), session, url), chat())
+    assert refused.value.status == 302
+
+
+async def test_an_answer_compressed_unasked_is_not_passed_on_as_if_it_were_not() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n"
+    server, url = await answer_with(head + b"\x1f\x8b")
+    async with server, aiohttp.ClientSession(auto_decompress=False) as session:
+        with pytest.raises(ExpertUnreachable, match="compressed"):
+            await read(OpenAiHttpBackend(echo_spec(), session, url), chat())
+
+
+async def test_a_connection_gone_stale_in_the_pool_is_replaced() -> None:
+    body = b'{"choices": []}'
+    asked = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        for turn in range(2):
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+            asked += 1
+            if turn:
+                break  # it took the request and hung up
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n" + body)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    async with server, aiohttp.ClientSession() as session:
+        backend = OpenAiHttpBackend(echo_spec(), session, url)
+        for _ in range(2):
+            assert await read(backend, chat()) == {"choices": []}
+    assert asked == 3
+    await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -77,6 +119,7 @@ async def test_silence_has_an_end() -> None:
         (b'{"detail": "nope"}', "nope"),
         (b"<html>bad gateway</html>", "<html>bad gateway</html>"),
         (b"", "status 503"),
+        (b'{"error": "\xff"}', '{"error": "\ufffd"}'),
     ],
 )
 async def test_an_error_body_of_any_kind_gives_its_message(body: bytes, message: str) -> None:

@@ -52,7 +52,7 @@ async def house() -> House:
     backends = {A: Slow(A, 60), B: Slow(B, 60), C: Slow(C, 30)}
     swaps: list[tuple[str, str]] = []
     manager = ResidencyManager(
-        backends, budget_bytes=100, load_timeout_s=0.5, join_window_s=0.05,
+        backends, budget_bytes=100, load_timeout_s=0.5, join_window_s=0.05, retry_after_s=0.0,
         on_swap=lambda expert, direction, _: swaps.append((expert, direction)),
     )  # fmt: skip
     return House(manager, backends, swaps)
@@ -175,3 +175,15 @@ async def test_close_stops_everything_and_refuses_who_waits(house: House) -> Non
     with pytest.raises(ExpertUnreachable, match="closing"):
         await waiter
     assert all(not backend._started for backend in house.backends.values())
+
+
+async def test_close_does_not_wait_for_a_load() -> None:
+    backends = {A: Slow(A, 60, start_s=30)}
+    manager = ResidencyManager(backends, budget_bytes=100)
+    waiter = asyncio.create_task(use(House(manager, backends), A))
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(1):
+        await manager.close()
+        with pytest.raises(ExpertUnreachable):
+            await waiter
+    assert backends[A].stops >= 1

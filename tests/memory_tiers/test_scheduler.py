@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hypothesis.strategies as st
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from experts.errors import ExpertStartFailed, ExpertUnreachable, TierFull
@@ -176,6 +176,82 @@ def test_nobody_takes_the_room_somebody_waits_for() -> None:
     scheduler.request(ExpertId("b"), 1.0)  # needs 50: waits
     _, effects = scheduler.request(ExpertId("c"), 2.0)  # 30 would fit, but b was first
     assert effects == []
+
+
+def finish(scheduler: Scheduler, effects: list[Effect], held: list[Ticket], now: float) -> None:
+    """Let every move end and every grant be given back, until nothing happens any more."""
+    while effects or held:
+        if held:
+            effects = effects + scheduler.withdraw(held.pop(), now)
+            continue
+        effect, effects = effects[0], effects[1:]
+        if isinstance(effect, Load):
+            effects = effects + scheduler.loaded(effect.resident, now)
+        elif isinstance(effect, Unload):
+            effects = effects + scheduler.unloaded(effect.resident, now)
+        elif isinstance(effect, Grant):
+            held.append(effect.ticket)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", "c", "remote"]), st.floats(0, 4), st.booleans()), max_size=20))
+def test_when_everything_ends_nobody_waits(arrivals: list[tuple[str, float, bool]]) -> None:
+    scheduler = Scheduler(SIZES | {ExpertId("d"): 40}, BUDGET, join_window_s=1.0)
+    now, effects, held = 0.0, [], []
+    for name, pause, release in arrivals:
+        now += pause
+        ticket, more = scheduler.request(ExpertId(name), now)
+        effects = effects + more
+        if ticket.resident is not None:
+            held.append(ticket)
+        if release and held:
+            effects = effects + scheduler.withdraw(held.pop(0), now)
+        if release and effects:  # one move ends in between
+            effect, effects = effects[0], effects[1:]
+            if isinstance(effect, Load):
+                effects = effects + scheduler.loaded(effect.resident, now)
+            elif isinstance(effect, Unload):
+                effects = effects + scheduler.unloaded(effect.resident, now)
+            elif isinstance(effect, Grant):
+                held.append(effect.ticket)
+    finish(scheduler, effects, held, now)
+    scheduler.check_invariants()
+    assert scheduler.waiting == 0
+
+
+def test_two_ready_experts_do_not_bar_each_other() -> None:
+    sizes = {ExpertId("a"): 40, ExpertId("b"): 40, ExpertId("c"): 90}
+    scheduler = Scheduler(sizes, BUDGET, join_window_s=1.0)
+    ready(scheduler, "a")
+    ready(scheduler, "b")
+    gives_up, _ = scheduler.request(ExpertId("c"), 10.0)
+    late = [scheduler.request(ExpertId(name), 12.0)[0] for name in ("a", "b")]
+    assert [ticket.resident for ticket in late] == [None, None]
+    assert scheduler.withdraw(gives_up, 100.0) == [Grant(ticket) for ticket in late]
+    assert scheduler.waiting == 0
+
+
+def test_an_expert_elsewhere_waits_for_nobodys_room() -> None:
+    scheduler = Scheduler(SIZES, BUDGET, join_window_s=0.0)
+    ready(scheduler, "a")
+    scheduler.request(ExpertId("b"), 1.0)  # waits for a's room
+    first, effects = scheduler.request(ExpertId("remote"), 5.0)
+    assert [type(e) for e in effects] == [Load]
+    assert isinstance(effects[0], Load)
+    assert scheduler.loaded(effects[0].resident, 5.0) == [Grant(first)]
+    again, _ = scheduler.request(ExpertId("remote"), 9.0)
+    assert again.resident is not None
+
+
+def test_an_expert_that_failed_is_not_tried_at_once() -> None:
+    scheduler = Scheduler(SIZES, BUDGET, retry_after_s=5.0)
+    _, effects = scheduler.request(ExpertId("a"), 0.0)
+    assert isinstance(effects[0], Load)
+    error = ExpertStartFailed("a", "broken file")
+    scheduler.load_failed(effects[0].resident, error, 1.0)
+    ticket, effects = scheduler.request(ExpertId("a"), 3.0)
+    assert effects == [Fail(ticket, error)]
+    _, effects = scheduler.request(ExpertId("a"), 7.0)
+    assert [type(e) for e in effects] == [Load]
 
 
 def test_close_refuses_who_waits_and_who_comes() -> None:

@@ -19,6 +19,7 @@ from experts.errors import (
     ExpertStartFailed,
     ExpertUnreachable,
     HashMismatch,
+    InfeasibleBudget,
     InvalidConfig,
     InvalidRequest,
     NotReady,
@@ -67,6 +68,7 @@ WIRE_ERRORS: Final[dict[type[CoeError], Wire]] = {
     # Met at start or by the command line; over HTTP they mean that the gateway itself is set up wrongly.
     ConfigError: Wire(500, _SERVER, "config_error"),
     InvalidConfig: Wire(500, _SERVER, "config_error"),
+    InfeasibleBudget: Wire(500, _SERVER, "infeasible_budget"),
     HashMismatch: Wire(503, _SERVER, "weights_refused"),
     SourceUnavailable: Wire(503, _SERVER, "weights_unavailable"),
 }

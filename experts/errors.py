@@ -3,6 +3,7 @@
 CoeError
 ├── ConfigError            a setting is wrong: names the key, the value and, where there is one, the line
 ├── InvalidConfig          a configuration with one ConfigError or more
+├── InfeasibleBudget       no mapping keeps every budget: names those to raise and the smallest that would do
 ├── RequestError           the caller asked for something that cannot be
 │   ├── InvalidRequest     a field is missing, malformed or contradicts another
 │   ├── UnsupportedField   the chosen expert lacks what a field asks for
@@ -54,6 +55,17 @@ class InvalidConfig(CoeError):
     def __init__(self, path: str, problems: Sequence[ConfigError]) -> None:
         self.path, self.problems = path, tuple(problems)
         super().__init__("\n".join([f"{path} cannot be used:", *(f"  {problem}" for problem in problems)]))
+
+
+class InfeasibleBudget(CoeError):
+    """No mapping keeps every budget; `shortfalls` (key, budget, smallest feasible): raise any, or all if `together`."""
+
+    def __init__(self, shortfalls: Sequence[tuple[str, float, float]], *, together: bool = False) -> None:
+        self.shortfalls, self.together = tuple(shortfalls), together
+        lines = [f"{key} = {budget:g}: the smallest feasible is {least:g}" for key, budget, least in self.shortfalls]
+        ways = "each has to be raised" if together else "raising any one of them is enough"
+        heading = [] if len(lines) == 1 else [f"no mapping keeps every budget; {ways}:"]
+        super().__init__("\n  ".join([*heading, *lines]))
 
 
 class RequestError(CoeError):

@@ -6,6 +6,7 @@ import http.client
 import json
 import sys
 import time
+from collections.abc import Mapping  # noqa: TC003 - a field that is read back from JSON
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, distribution
@@ -21,7 +22,7 @@ from eval.serving.machine import Machine, package_versions, this_machine
 from eval.serving.pairing import Spread, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 READY_S: Final = 60.0
 ANSWER_S: Final = 300.0

@@ -30,7 +30,7 @@ class Exchange:
     """The state of one HTTP exchange. Times are seconds of `perf_counter`."""
 
     __slots__ = (
-        "_send", "category", "confidence", "content_started", "expert", "fallback_reason", "first_byte_s", "headers",
+        "_send", "_whole", "category", "confidence", "content_started", "expert", "fallback_reason", "first_byte_s", "headers",
         "lease_s", "queue_s", "received_s", "request_id", "route_s", "status", "swap_s", "upstream_s",
     )  # fmt: skip
 
@@ -40,7 +40,7 @@ class Exchange:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self.headers.get(b"x-request-id", b"")
         self.request_id = given if _REQUEST_ID.match(given) else b"%032x" % getrandbits(128)
-        self.content_started = False
+        self.content_started = self._whole = False
         self.status = 0
         self.expert = self.category = self.fallback_reason = ""
         self.confidence = 0.0
@@ -97,6 +97,8 @@ class Exchange:
             self.status = _NO_BODY_STATUS
             return
         data = error_body(error)
+        if self.content_started and self._whole:
+            return  # its length is promised and its bytes are on their way: nothing can be added
         if self.content_started:
             with suppress(TimeoutError):  # the client may be the one that does not read
                 async with timeout(_FAREWELL_S):
@@ -114,6 +116,7 @@ class Exchange:
             headers.append((b"content-length", b"%d" % length))
         self.status = status
         self.content_started = True
+        self._whole = length is not None
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     def _decision_headers(self) -> list[tuple[bytes, bytes]]:

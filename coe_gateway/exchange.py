@@ -30,8 +30,9 @@ class Exchange:
     """The state of one HTTP exchange. Times are seconds of `perf_counter`."""
 
     __slots__ = (
-        "_send", "_whole", "category", "confidence", "content_started", "expert", "fallback_reason", "first_byte_s", "headers",
-        "lease_s", "queue_s", "received_s", "request_id", "route_s", "status", "swap_s", "upstream_s",
+        "_send", "_whole", "category", "confidence", "content_started", "expert", "fallback_reason",
+        "first_byte_s", "headers", "lease_s", "queue_s", "received_s", "request_id", "route_s",
+        "status", "swap_s", "upstream_s",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, send: Send) -> None:

@@ -10,6 +10,8 @@ from starlette.responses import Response
 
 from coe_gateway.wire import ErrorBody, ErrorDetail
 from experts.errors import (
+    ArtifactCorrupt,
+    ArtifactMismatch,
     BodyTooLarge,
     ClientLeft,
     CoeError,
@@ -69,6 +71,8 @@ WIRE_ERRORS: Final[dict[type[CoeError], Wire]] = {
     ConfigError: Wire(500, _SERVER, "config_error"),
     InvalidConfig: Wire(500, _SERVER, "config_error"),
     InfeasibleBudget: Wire(500, _SERVER, "infeasible_budget"),
+    ArtifactCorrupt: Wire(500, _SERVER, "artifact_refused"),
+    ArtifactMismatch: Wire(500, _SERVER, "artifact_refused"),
     HashMismatch: Wire(503, _SERVER, "weights_refused"),
     SourceUnavailable: Wire(503, _SERVER, "weights_unavailable"),
 }

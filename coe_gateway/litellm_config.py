@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coe_gateway.config_file import ConfigDocument, dotted
+from experts.config_file import ConfigDocument, dotted
 from experts.errors import ConfigError, InvalidConfig
 
 if TYPE_CHECKING:
-    from coe_gateway.config_file import KeyPath
+    from experts.config_file import KeyPath
 
 _PROVIDERS = ("openai/", "hosted_vllm/", "text-completion-openai/", "custom_openai/")
 _OPENAI_URL = "https://api.openai.com/v1"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import ByteSize, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from coe_gateway.config_file import ConfigDocument, KeyPath, dotted, read_config
 from coe_gateway.litellm_config import translate
+from experts.config_file import ConfigDocument, KeyPath, dotted, read_config
 from experts.errors import ConfigError, InvalidConfig
 from experts.registry import Entry, ExpertEntry, WeightsEntry
 from experts.types import Category
@@ -184,9 +184,9 @@ def resolve_secret(key: str, reference: str, environ: Mapping[str, str]) -> str:
     return value
 
 
-def weights_dir(settings: Settings, environ: Mapping[str, str]) -> Path:
+def weights_dir(settings: Settings | None, environ: Mapping[str, str]) -> Path:
     """Where weights are kept: the configured folder, COE_WEIGHTS_DIR, or the user's cache folder."""
-    if settings.weights_dir is not None:
+    if settings is not None and settings.weights_dir is not None:
         return settings.weights_dir.expanduser()
     if chosen := environ.get("COE_WEIGHTS_DIR"):
         return Path(chosen).expanduser()

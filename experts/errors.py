@@ -22,6 +22,9 @@ CoeError
 │   ├── ExpertUnreachable  its engine does not answer
 │   ├── ExpertRefused      its engine answered with an error status
 │   └── StreamBroken       its answer stopped in the middle
+├── ArtifactError          a router artifact cannot be used
+│   ├── ArtifactCorrupt    the file is damaged, or no artifact at all
+│   └── ArtifactMismatch   it was made for another encoder, or for experts that are not here
 └── WeightsError           a file of weights is not to be had
     ├── HashMismatch       the file is not the one that was asked for
     └── SourceUnavailable  no source could give it
@@ -156,6 +159,26 @@ class ExpertRefused(ExpertError):
 
 class StreamBroken(ExpertError):
     """The expert's answer stopped in the middle."""
+
+
+class ArtifactError(CoeError):
+    """A router artifact cannot be used; the message names the file."""
+
+
+class ArtifactCorrupt(ArtifactError):
+    """The file is damaged, or no artifact at all."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path, self.problem = path, problem
+        super().__init__(f"{path} is not a router artifact that can be used: {problem}")
+
+
+class ArtifactMismatch(ArtifactError):
+    """It was made for another encoder, or for experts that are not here; the message names both."""
+
+    def __init__(self, path: str, what: str, theirs: str, ours: str) -> None:
+        self.path, self.what, self.theirs, self.ours = path, what, theirs, ours
+        super().__init__(f"{path}: {what} {theirs!r} is not {ours!r}")
 
 
 class WeightsError(CoeError):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from routers.types import F32, Encoded, Encoder
+    from routers.types import Encoded, Encoder
 
 
 class BatchingEncoder:
@@ -20,16 +20,21 @@ class BatchingEncoder:
         self._encoder = encoder
         self._max_batch = max_batch
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="encoder")
-        self._pending: list[tuple[str, asyncio.Future[tuple[F32, bool]]]] = []
+        self._pending: list[tuple[str, asyncio.Future[Encoded]]] = []
         self._running: asyncio.Task[None] | None = None
 
-    async def encode(self, text: str) -> tuple[F32, bool]:
-        """The text's vector, shape (1, D), and whether the text was truncated."""
-        future: asyncio.Future[tuple[F32, bool]] = asyncio.get_running_loop().create_future()
+    async def encode(self, text: str) -> Encoded:
+        """The text alone, B = 1."""
+        future: asyncio.Future[Encoded] = asyncio.get_running_loop().create_future()
         self._pending.append((text, future))
         if self._running is None:
             self._running = asyncio.create_task(self._run())
         return await future
+
+    async def drained(self) -> None:
+        """Wait until every text given so far is encoded."""
+        while self._running is not None:
+            await asyncio.wait([self._running])
 
     def close(self) -> None:
         """Let the thread go; nothing may be encoded afterwards."""
@@ -55,13 +60,13 @@ class BatchingEncoder:
             self._running = None
 
 
-def _settle(futures: list[asyncio.Future[tuple[F32, bool]]], encoded: Encoded) -> None:
+def _settle(futures: list[asyncio.Future[Encoded]], encoded: Encoded) -> None:
     for row, future in enumerate(futures):
         if not future.done():
-            future.set_result((encoded.vectors[row : row + 1], encoded.truncated[row]))
+            future.set_result(encoded.select([row]))
 
 
-def _fail(futures: list[asyncio.Future[tuple[F32, bool]]], error: Exception) -> None:
+def _fail(futures: list[asyncio.Future[Encoded]], error: Exception) -> None:
     for future in futures:
         if not future.done():
             future.set_exception(error)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
+from routers.types import Opinions
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from experts.types import Category
-    from routers.types import F32
+    from experts.types import Category, ExpertId
+    from routers.types import F32, Encoded
 
 _Labels = npt.NDArray[np.int64]
 _TEMPERATURES: Final = np.geomspace(0.01, 10, 120)
@@ -48,6 +50,17 @@ class ExampleHead:
     def categories(self) -> tuple[Category, ...]:
         """The columns of `probabilities`."""
         return self._categories
+
+    @property
+    def experts(self) -> tuple[ExpertId, ...]:
+        """None: examples say nothing of experts."""
+        return ()
+
+    def opinions(self, encoded: Encoded) -> Opinions:
+        """Judge a batch by category alone."""
+        probabilities = self.probabilities(encoded.vectors)
+        none = np.zeros((len(encoded), 0), np.float32)
+        return Opinions(probabilities, none, np.zeros(len(encoded), np.float32))
 
     def probabilities(self, vectors: F32) -> F32:
         """Calibrated category probabilities. Shapes: (B, D) -> (B, C); rows sum to 1."""

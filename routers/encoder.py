@@ -68,9 +68,11 @@ class MiniLmEncoder:
             vectors[rows] = self._forward([encodings[row] for row in rows])
         cut = (len(text) > self._characters for text in texts)
         return Encoded(
+            texts=tuple(texts),
             vectors=vectors,
             truncated=tuple(bool(e.overflowing) or too_long for e, too_long in zip(encodings, cut, strict=True)),
             tokens=tuple(len(encoding.ids) for encoding in encodings),
+            word_pieces=tuple(np.array(encoding.ids[1:-1], np.int64) for encoding in encodings),
         )
 
     def _forward(self, batch: Sequence[Encoding]) -> NDArray[np.float32]:

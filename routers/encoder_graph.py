@@ -90,18 +90,20 @@ class _Peaks:
         return _Peaks(*(np.maximum(mine, theirs) for mine, theirs in pairs))
 
 
-def fuse(source: Path, target: Path, layers: int = LAYERS) -> None:
+def fuse(source: Path, target: Path, views: Sequence[int] = (LAYERS,)) -> None:
     """Write to `target` the fused integer graph of `source`: same bytes for the same source, replaced atomically.
 
-    layers: how many of the encoder's six are kept; the vector is the mean over the last one's tokens.
-    Shapes: input_ids, attention_mask (B, S) int64, padded right -> vectors (B, 384) float32 of unit length.
-    Raises: ConfigError: `source` is not an int8-weights file of all-MiniLM-L6-v2.
+    views: the layers, of the encoder's six, whose mean over the tokens is a part of the vector; those after the
+    deepest are left out.
+    Shapes: input_ids, attention_mask (B, S) int64, padded right -> vectors (B, 384 a view) float32, each view's part of
+    unit length.
+    Raises: ConfigError: `source` is not an int8-weights file of all-MiniLM-L6-v2, or a view is no layer of it.
     """
-    if not 1 <= layers <= LAYERS:
-        raise ConfigError("encoder layers", layers, f"must lie between 1 and {LAYERS}")
+    if not views or any(not 1 <= layer <= LAYERS for layer in views) or list(views) != sorted(set(views)):
+        raise ConfigError("encoder views", tuple(views), f"must be layers between 1 and {LAYERS}, rising")
     whole = SourceGraph(source).encoder()
-    encoder = replace(whole, layers=whole.layers[:layers])
-    graph = _write(encoder, _calibrate(encoder))
+    encoder = replace(whole, layers=whole.layers[: views[-1]])
+    graph = _write(encoder, _calibrate(encoder), views)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         finished = Path(scratch) / target.name
@@ -191,18 +193,21 @@ class _Graph:
         return self.linear(divided, linear.rescaled_input(factor), name)
 
 
-def _write(encoder: EncoderWeights, peaks: Sequence[_Peaks]) -> onnx.ModelProto:
+def _write(encoder: EncoderWeights, peaks: Sequence[_Peaks], views: Sequence[int]) -> onnx.ModelProto:
     graph = _Graph()
     rows = _embed(graph, encoder)
     graph.constant("thirds", np.array([HIDDEN] * 3))
     graph.node("ReduceSum", ["attention_mask", graph.constant("last", np.array([1]))], "tokens", keepdims=0)
+    pooled = []
     for index, (layer, peak) in enumerate(zip(encoder.layers, peaks, strict=True)):
         rows = _layer(graph, layer, peak, rows, f"layer{index}")
-    _pool(graph, rows)
+        if index + 1 in views:
+            pooled.append(_pool(graph, rows, f"view{index + 1}"))
+    graph.node("Concat", pooled, "vectors", axis=-1)
     inputs = [
         helper.make_tensor_value_info(n, onnx.TensorProto.INT64, ["B", "S"]) for n in ("input_ids", "attention_mask")
     ]
-    output = helper.make_tensor_value_info("vectors", onnx.TensorProto.FLOAT, ["B", HIDDEN])
+    output = helper.make_tensor_value_info("vectors", onnx.TensorProto.FLOAT, ["B", HIDDEN * len(views)])
     body = helper.make_graph(graph.nodes, "all-MiniLM-L6-v2", inputs, [output], graph.constants)
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
     return helper.make_model(body, opset_imports=opsets, ir_version=10, producer_name="coe-gateway")
@@ -247,9 +252,10 @@ def _attention(graph: _Graph, qkv: str, name: str) -> str:
     )
 
 
-def _pool(graph: _Graph, rows: str) -> None:
+def _pool(graph: _Graph, rows: str, name: str) -> str:
     """Sum over the real tokens, then unit length: the mean's divisor cancels."""
-    real = graph.node("Cast", ["attention_mask"], "real", to=onnx.TensorProto.FLOAT)
-    row = graph.node("Unsqueeze", [real, graph.constant("one", np.array([1]))], "real.row")
-    total = graph.node("Squeeze", [graph.node("MatMul", [row, rows], "total.row"), "one"], "total")
-    graph.node("LpNormalization", [total], "vectors", axis=-1, p=2)
+    real = graph.node("Cast", ["attention_mask"], f"{name}.real", to=onnx.TensorProto.FLOAT)
+    one = graph.constant(f"{name}.one", np.array([1]))
+    row = graph.node("Unsqueeze", [real, one], f"{name}.real.row")
+    total = graph.node("Squeeze", [graph.node("MatMul", [row, rows], f"{name}.total.row"), one], f"{name}.total")
+    return graph.node("LpNormalization", [total], f"{name}.unit", axis=-1, p=2)

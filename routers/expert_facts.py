@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from experts.config_file import dotted, nearest_line, read_yaml
 from experts.errors import ConfigError, InvalidConfig
 from experts.registry import Entry
 from routers.row_files import whole_file
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from experts.config_file import KeyPath
     from experts.types import ExpertId
     from routers.outcomes import Outcomes
 
@@ -45,13 +47,7 @@ class _ExpertsFile(Entry):
 
 def read_expert_facts(path: Path) -> tuple[ExpertFacts, ...]:
     """Read `experts: [{...}, ...]`. Raises: InvalidConfig: naming key, value and line of everything wrong with it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.CSafeLoader)
-        values = yaml.load(text, Loader=yaml.CSafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InvalidConfig(str(path), [ConfigError("file", str(path), f"cannot be read: {error}")]) from error
-    lines, problems = _first_lines(_lines(root, ()))
+    values, lines, problems = read_yaml(path)
     try:
         facts = _ExpertsFile.model_validate(values).experts
         problems += _repeated(facts, lines)
@@ -87,7 +83,6 @@ def match(outcomes: Outcomes, facts: Sequence[ExpertFacts]) -> tuple[ExpertFacts
     return tuple(by_id[expert] for expert in outcomes.experts)
 
 
-_KeyPath = tuple[str | int, ...]
 _IN_OUR_WORDS: Final = {
     "extra_forbidden": "is not a known key",
     "missing": "is missing",
@@ -95,46 +90,19 @@ _IN_OUR_WORDS: Final = {
 }
 
 
-def _lines(node: yaml.Node | None, at: _KeyPath) -> Iterator[tuple[_KeyPath, int]]:
-    if isinstance(node, yaml.SequenceNode):
-        for i, item in enumerate(node.value):
-            yield (*at, i), item.start_mark.line + 1
-            yield from _lines(item, (*at, i))
-    elif isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield (*at, str(key.value)), key.start_mark.line + 1
-            yield from _lines(value, (*at, str(key.value)))
-
-
-def _first_lines(lines: Iterable[tuple[_KeyPath, int]]) -> tuple[dict[_KeyPath, int], list[ConfigError]]:
-    """Where each key is first, and a problem for each one that comes again."""
-    first: dict[_KeyPath, int] = {}
-    again = []
-    for key, line in lines:
-        if key in first:
-            again.append(ConfigError(_dotted(key), None, "is given twice", line=line))
-        first.setdefault(key, line)
-    return first, again
-
-
-def _problem(item: Mapping[str, object], lines: Mapping[_KeyPath, int]) -> ConfigError:
+def _problem(item: Mapping[str, object], lines: Mapping[KeyPath, int]) -> ConfigError:
     at, kind, value = item["loc"], item["type"], item.get("input")
-    key: _KeyPath = at if isinstance(at, tuple) else ()
+    key: KeyPath = at if isinstance(at, tuple) else ()
     message = _IN_OUR_WORDS.get(str(kind), str(item["msg"]))
     shown = None if kind == "missing" else value.get("active_params_b") if isinstance(value, dict) else value
     if kind == "value_error":  # ours: its key is the one the message begins with
         key, message = (*key, "active_params_b"), message.removeprefix("Value error, active_params_b ")
-    line = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), None)
-    return ConfigError(_dotted(key) or "file", shown, message, line=line)
+    return ConfigError(dotted(key) or "file", shown, message, line=nearest_line(lines, key))
 
 
-def _repeated(facts: Sequence[ExpertFacts], lines: Mapping[_KeyPath, int]) -> Iterator[ConfigError]:
+def _repeated(facts: Sequence[ExpertFacts], lines: Mapping[KeyPath, int]) -> Iterator[ConfigError]:
     first: dict[str, int] = {}
     for i, fact in enumerate(facts):
         if first.setdefault(fact.id, i) != i:
             problem = f"is the id of experts[{first[fact.id]}] too"
             yield ConfigError(f"experts[{i}].id", fact.id, problem, line=lines.get(("experts", i, "id")))
-
-
-def _dotted(key: _KeyPath) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).removeprefix(".")

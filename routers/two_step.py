@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cachetools import LRUCache
 
 from experts.errors import UnknownExpert
-from routers.local import rank_experts
+from routers.local import Case, rank_experts
 from routers.types import RouteDecision
 
 if TYPE_CHECKING:
@@ -19,14 +19,17 @@ if TYPE_CHECKING:
     from experts.types import Category, ExpertId, Feature
     from routers.ask import Ask
     from routers.batching import BatchingEncoder
-    from routers.types import CategoryHead, Profile
+    from routers.types import Profile, RoutingHead
 
 
 @dataclass(frozen=True, slots=True)
 class _Judgement:
-    """What the global step said of one text: all of it that is worth remembering."""
+    """What the head said of one text: all of it that is worth remembering."""
 
     categories: Mapping[Category, float]
+    qualities: Mapping[ExpertId, float]
+    in_scope: float
+    draw: float
     best: Category
     confidence: float
     margin: float
@@ -37,16 +40,18 @@ class TwoStepRouter:
     """Global step, then local step. Judgements of texts are cached by content; the local step is done anew each time.
 
     features: what each expert can do. cache_entries: how many judgements are remembered, the most recent ones.
+    penalty: what the moment adds to an expert's cost.
     """
 
     def __init__(
         self,
         encoder: BatchingEncoder,
-        head: CategoryHead,
+        head: RoutingHead,
         profiles: Mapping[str, Profile],
         features: Mapping[ExpertId, frozenset[Feature]],
         *,
         cache_entries: int = 10_000,
+        penalty: Callable[[ExpertId], float] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._encoder = encoder
@@ -54,6 +59,7 @@ class TwoStepRouter:
         self._profiles = profiles
         self._features = features
         self._cache: LRUCache[bytes, _Judgement] = LRUCache(cache_entries)
+        self._penalty = penalty
         self._clock = clock
 
     def profiles(self) -> Sequence[str]:
@@ -63,6 +69,11 @@ class TwoStepRouter:
     def close(self) -> None:
         """Let the encoder's thread go."""
         self._encoder.close()
+
+    async def retire(self) -> None:
+        """Close once every decision under way is made."""
+        await self._encoder.drained()
+        self.close()
 
     async def route(self, ask: Ask, required: frozenset[Feature] = frozenset(), profile: str = "auto") -> RouteDecision:
         """Decide. Raises: UnsupportedField: no expert has every feature in `required`; UnknownExpert: the profile."""
@@ -75,7 +86,8 @@ class TwoStepRouter:
         cached = judgement is not None
         timings_ms = {"encode": 0.0, "global": 0.0}
         if judgement is None:
-            judgement = self._cache[key] = await self._judge(ask.text, timings_ms)
+            draw = int.from_bytes(key[:7], "big") / 2**56
+            judgement = self._cache[key] = await self._judge(ask.text, draw, timings_ms)
         local_s = self._clock()
         decision = self._decide(ask, required, chosen, judgement)
         ended_s = self._clock()
@@ -83,30 +95,40 @@ class TwoStepRouter:
         timings_ms["total"] = _ms(ended_s - started_s)
         return replace(decision, timings_ms=timings_ms, cached=cached)
 
-    async def _judge(self, text: str, timings_ms: dict[str, float]) -> _Judgement:
+    async def _judge(self, text: str, draw: float, timings_ms: dict[str, float]) -> _Judgement:
         started_s = self._clock()
-        vector, truncated = await self._encoder.encode(text)
+        encoded = await self._encoder.encode(text)
         encoded_s = self._clock()
-        row = self._head.probabilities(vector)[0]
+        opinions = self._head.opinions(encoded)
+        row = opinions.probabilities[0]
         order = row.argsort()[::-1]
         best, second = float(row[order[0]]), float(row[order[1]]) if len(row) > 1 else 0.0
         timings_ms["encode"] = _ms(encoded_s - started_s)
         timings_ms["global"] = _ms(self._clock() - encoded_s)
         names = self._head.categories
         return _Judgement(
-            {names[i]: round(float(row[i]), 6) for i in order}, names[order[0]], best, best - second, truncated
+            categories={names[i]: round(float(row[i]), 6) for i in order},
+            qualities=dict(zip(self._head.experts, opinions.qualities[0].tolist(), strict=True)),
+            in_scope=round(float(opinions.in_scope[0]), 4),
+            draw=draw,
+            best=names[order[0]],
+            confidence=best,
+            margin=best - second,
+            truncated=encoded.truncated[0],
         )
 
     def _decide(self, ask: Ask, required: frozenset[Feature], profile: Profile, judgement: _Judgement) -> RouteDecision:
-        reason = "category"
+        by_quality = profile.costs is not None and bool(judgement.qualities)
+        reason = "quality" if by_quality else "category"
         if not ask.text.strip():
             reason = "no_text"
         elif judgement.confidence < profile.abstain_below:
             reason = "low_confidence"
-        category = judgement.best if reason == "category" else None
-        ranked = rank_experts(profile, category, judgement.categories, self._features, required)
+        category = judgement.best if reason in {"category", "quality"} else None
+        case = Case(category, judgement.categories, required, judgement.qualities, judgement.draw)
+        ranked = rank_experts(profile, case, self._features, self._penalty)
         if required:
-            wanted = rank_experts(profile, category, judgement.categories, self._features, frozenset())
+            wanted = rank_experts(profile, replace(case, required=frozenset()), self._features, self._penalty)
             if wanted[0].expert != ranked[0].expert:
                 reason = f"feature:{','.join(sorted(required))}"
         return RouteDecision(
@@ -120,6 +142,7 @@ class TwoStepRouter:
             truncated=judgement.truncated or ask.clipped,
             categories=judgement.categories,
             profile=profile.name,
+            in_scope=judgement.in_scope,
         )
 
 

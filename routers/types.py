@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from experts.types import Category, ExpertId, Feature  # noqa: TC001 - as above
+from routers.budget import Costs  # noqa: TC001 - as above
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from routers.ask import Ask
 
 F32 = npt.NDArray[np.float32]
+I32 = npt.NDArray[np.int32]
+Tokens = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +35,9 @@ class RouteDecision:
     """What was decided and why; the keys of its JSON form are part of the product's interface.
 
     category: what the ask is about, also when the router abstained. confidence: the calibrated probability of that
-    category. margin: confidence minus the runner-up's. experts: best first; `expert` is the first of them.
-    reason: `category`, `low_confidence`, `no_text` or `feature:<names>`.
+    category. margin: confidence minus the runner-up's. in_scope: the log odds that any category is meant to take it; 0
+    where the head cannot tell. experts: best first; `expert` is the first of them.
+    reason: `category`, `quality`, `low_confidence`, `no_text` or `feature:<names>`.
     """
 
     category: Category
@@ -46,18 +50,24 @@ class RouteDecision:
     truncated: bool
     categories: Mapping[Category, float]
     profile: str = "auto"
+    in_scope: float = 0.0
     cached: bool = False
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One way to route: `auto`, or `coe/<name>`. mapping: for each category its experts, best first."""
+    """One way to route: `auto`, or `coe/<name>`.
+
+    mapping: for each category its experts, best first. costs: routes each text by the quality to expect of each expert,
+    minus this; None routes by the mapping.
+    """
 
     name: str
     general: ExpertId
     mapping: Mapping[Category, tuple[ExpertId, ...]]
     abstain_below: float
+    costs: Costs | None = None
 
 
 class Router(Protocol):
@@ -73,24 +83,60 @@ class Router(Protocol):
         """Give up what the router holds; it decides nothing afterwards."""
 
 
-class CategoryHead(Protocol):
-    """The global step's classifier."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Opinions:
+    """What a head makes of B texts.
+
+    Shapes: probabilities (B, C), calibrated, rows sum to 1; qualities (B, E), the outcome to expect of each expert,
+    E = 0 where the head knows none; in_scope (B,), the log odds that one of the categories is meant to take the text.
+    """
+
+    probabilities: F32
+    qualities: F32
+    in_scope: F32
+
+
+class RoutingHead(Protocol):
+    """Both steps' models, from encoded texts to numbers; synchronous."""
 
     @property
     def categories(self) -> tuple[Category, ...]:
         """The columns of `probabilities`."""
 
-    def probabilities(self, vectors: F32) -> F32:
-        """Calibrated category probabilities. Shapes: (B, D) -> (B, C); rows sum to 1."""
+    @property
+    def experts(self) -> tuple[ExpertId, ...]:
+        """The columns of `qualities`."""
+
+    def opinions(self, encoded: Encoded) -> Opinions:
+        """Judge a batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Texts as vectors, in their order. Shapes: vectors (B, D) float32, unit rows. tokens: how many were encoded."""
+    """Texts as vectors, in their order.
 
+    Shapes: vectors (B, D) float32, a unit vector for each of the encoder's views. tokens: how many were encoded.
+    word_pieces: the tokens themselves, [CLS] and [SEP] left out; none where an encoder has no tokens to show.
+    """
+
+    texts: tuple[str, ...]
     vectors: F32
     truncated: tuple[bool, ...]
     tokens: tuple[int, ...]
+    word_pieces: tuple[Tokens, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def select(self, rows: Sequence[int] | npt.NDArray[np.intp]) -> Encoded:
+        """Some of the texts, in this order."""
+        return Encoded(
+            tuple(self.texts[i] for i in rows),
+            self.vectors[rows],
+            tuple(self.truncated[i] for i in rows),
+            tuple(self.tokens[i] for i in rows),
+            tuple(self.word_pieces[i] for i in rows) if self.word_pieces else (),
+        )
 
 
 class Encoder(Protocol):

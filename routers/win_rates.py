@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from routers.mapping import F64, MappingProblem, MappingSolution, described, solve_mapping
+from routers.mapping import solve_mapping
+from routers.mapping_problem import F64, MappingProblem, MappingSolution, described
 
 if TYPE_CHECKING:
-    from routers.mapping import Indices, Scores
+    from collections.abc import Callable, Iterable, Iterator
+
+    from routers.mapping_problem import Indices, Scores
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MappingStability:
-    """Shapes: shares (C, E): in which share of the resamples a category went to an expert. choice: the steadiest."""
+    """What resamples chose, and how they rate any other mapping.
+
+    choice: the steadiest. optimism: by how much, on average, a resample flattered the mapping that it chose; what a
+    mapping is worth to the prompts it was chosen on is as much above what it is worth to others.
+    Shapes: shares (C, E): in which share of the R resamples a category went to an expert; win_rates (R, C, E).
+    """
 
     shares: F64
     choice: MappingSolution
+    win_rates: F64
+    optimism: float
 
 
 def shrunk_win_rates(
@@ -60,29 +71,44 @@ def bootstrap_mapping(
     resamples: int = 200,
     seed: int = 0,
     prior_strength: float | None = None,
+    solve_all: Callable[[Iterable[MappingProblem]], Iterable[MappingSolution]] | None = None,
 ) -> MappingStability:
     """Solve again on prompts drawn anew within each category; the choice agrees with as many resamples as budgets let.
 
     Its value is by problem.win_rates. The prior strength is estimated once: duplicates in a resample look like signal.
+    solve_all: solves in order; a pool's `map` if one is at hand.
     Shapes: scores (N, E) and categories (N,) as in shrunk_win_rates, in the problem's order.
-    Raises: InfeasibleBudget: no mapping keeps every budget. ValueError: as in shrunk_win_rates.
+    Raises: InfeasibleBudget: no mapping keeps every budget. ValueError: as in shrunk_win_rates, or no resamples.
+    Source: [R]; optimism as of Efron (1983), "Estimating the error rate of a prediction rule".
     """
+    if resamples < 1:
+        raise ValueError(f"resamples {resamples} must be at least 1")
     count = len(problem.categories)
     shrunk_win_rates(scores, categories, prior_strength, category_count=count)  # refuses what does not fit
     cells = _Cells.of(scores, categories, count)
     strength = cells.strength(cells.prior()) if prior_strength is None else prior_strength
-    random = np.random.default_rng(seed)
-    by_category = [rows for c in range(count) if (rows := np.flatnonzero(categories == c)).size]
-    columns = {candidate.id: column for column, candidate in enumerate(problem.candidates)}
-    shares = np.zeros((count, len(columns)))
-    for _ in range(resamples):
-        drawn = np.concatenate([random.choice(rows, rows.size) for rows in by_category])
+    win_rates = np.empty((resamples, *problem.win_rates.shape))
+    for resample, drawn in zip(win_rates, _draws(categories, count, resamples, seed), strict=True):
         again = _Cells.of(scores[drawn], categories[drawn], count)
-        mapping = solve_mapping(replace(problem, win_rates=again.shrunk(again.prior(), strength))).experts
-        shares[np.arange(count), [columns[mapping[category]] for category in problem.categories]] += 1 / resamples
+        resample[:] = again.shrunk(again.prior(), strength)
+    columns = {candidate.id: column for column, candidate in enumerate(problem.candidates)}
+    again_solved = (solve_all or partial(map, solve_mapping))(replace(problem, win_rates=r) for r in win_rates)
+    shares, gains = np.zeros(problem.win_rates.shape), []
+    for solution in again_solved:
+        chosen = [columns[solution.experts[category]] for category in problem.categories]
+        shares[np.arange(count), chosen] += 1 / resamples
+        gains.append(solution.value - described(problem, chosen).value)
     steadiest = solve_mapping(replace(problem, win_rates=shares)).experts
     choice = described(problem, [columns[steadiest[category]] for category in problem.categories])
-    return MappingStability(shares, choice)
+    return MappingStability(shares, choice, win_rates, math.fsum(gains) / resamples)
+
+
+def _draws(categories: Indices, count: int, resamples: int, seed: int) -> Iterator[Indices]:
+    """For each resample the rows drawn, as many of each category as it has, with replacement."""
+    random = np.random.default_rng(seed)
+    by_category = [rows for c in range(count) if (rows := np.flatnonzero(categories == c)).size]
+    for _ in range(resamples):
+        yield np.concatenate([random.choice(rows, rows.size) for rows in by_category])
 
 
 def _within(categories: Indices, count: int) -> bool:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
 import typer
 
 from coe_gateway import __version__
 from coe_gateway.cli import chat, docs, experts, output, route, serve
 from experts.errors import CoeError, ConfigError, ExpertUnreachable, InvalidConfig, WeightsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 app = typer.Typer(
     name="coe",
@@ -41,10 +45,18 @@ def version() -> None:
 EXIT_CODES: dict[type[CoeError], int] = {InvalidConfig: 3, ConfigError: 3, WeightsError: 4, ExpertUnreachable: 5}
 
 
+def _add(name: str, verb: typer.Typer | Callable[..., object]) -> None:
+    """Add a group of verbs, or a function that is a verb by itself."""
+    if isinstance(verb, typer.Typer):
+        app.add_typer(verb, name=name)
+    else:
+        app.command(name)(verb)
+
+
 def main() -> None:
     """Run the command line; errors of ours are printed in one line, not as a trace."""
     for verb in entry_points(group="coe.verbs"):
-        app.add_typer(verb.load(), name=verb.name)
+        _add(verb.name, verb.load())
     try:
         app()
     except CoeError as error:

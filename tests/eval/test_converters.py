@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from eval.collect.tasks import Task, read_tasks
 from eval.convert_cli import convert_app
 from experts.errors import InvalidConfig
 from routers.expert_facts import match, read_expert_facts, without_facts
@@ -253,3 +254,29 @@ def test_clinc_as_published(tmp_path: Path) -> None:
     assert len({intent for intent in texts.intents if intent}) == 150
     assert len({category for category in texts.categories if category}) == 10
     assert Counter(texts.parts) == {"train": 15_100, "val": 3100, "test": 5500}
+
+
+def mmlu_tasks(tmp_path: Path, folder: Path, per_category: int, seed: int) -> tuple[Task, ...]:
+    out = tmp_path / "tasks.jsonl"
+    convert("mmlu-pro-tasks", folder, "--out", out, "--per-category", per_category, "--seed", seed)
+    return read_tasks(out)
+
+
+def test_mmlu_pro_questions_become_tasks(tmp_path: Path, tiny_mmlu: Path) -> None:
+    law, math = mmlu_tasks(tmp_path, tiny_mmlu, 5, 0)
+    assert (law.id, law.category, law.scorer, law.answer) == ("7", "law", "choice", "A")
+    assert math.text == "1+1?\nA. 1\nB. 2\nC. 3\n\nAnswer with the letter of the right option only."
+    questions = {"question_id": [1], "category": ["x"], "question": ["?"], "options": [["a", "b"]], "answer": ["C"]}
+    write_parquet(tiny_mmlu / "questions.parquet", questions)
+    with pytest.raises(InvalidConfig, match=r"answer = 'C' \(line 1\): must be a letter of AB"):
+        mmlu_tasks(tmp_path, tiny_mmlu, 5, 0)
+
+
+def test_mmlu_pro_tasks_are_drawn_by_seed_alike_from_every_category(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="Parquet needs pyarrow, which the extra `train` installs")
+    folder = published("mmlu_pro_models")
+    few, more, other = (mmlu_tasks(tmp_path, folder, n, seed) for n, seed in ((3, 1), (9, 1), (9, 2)))
+    assert set(Counter(task.category for task in more).values()) == {9}
+    assert len(few) == 3 * 14
+    assert {task.id for task in few} < {task.id for task in more}
+    assert len({task.id for task in more} & {task.id for task in other}) < len(more) / 2

@@ -34,7 +34,7 @@ def fused_model(encoder_files: EncoderFiles, tmp_path_factory: pytest.TempPathFa
 def routing_encoder(encoder_files: EncoderFiles, tmp_path_factory: pytest.TempPathFactory) -> MiniLmEncoder:
     """As deep as the default configuration has it."""
     target = tmp_path_factory.mktemp("encoder") / "routing.onnx"
-    fuse(encoder_files.source, target, EncoderSettings().layers)
+    fuse(encoder_files.source, target, (EncoderSettings().layers,))
     return MiniLmEncoder(target, encoder_files.tokenizer)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,15 +14,8 @@ from hypothesis import strategies as st
 
 from experts.errors import ConfigError, InfeasibleBudget
 from experts.types import Category, ExpertId
-from routers.mapping import (
-    FIGURE_OF,
-    Budgets,
-    Candidate,
-    MappingProblem,
-    MappingSolution,
-    frontier,
-    solve_mapping,
-)
+from routers.mapping import frontier, solve_mapping
+from routers.mapping_problem import FIGURE_OF, Budgets, Candidate, MappingProblem, MappingSolution
 from routers.win_rates import bootstrap_mapping, shrunk_win_rates
 
 SIZES = (7.6, 9.2, 27.2, 70.6, 72.7)
@@ -428,3 +421,34 @@ def test_the_steadiest_choice_keeps_the_budget() -> None:
     assert stability.choice.totals["total_params_b"] <= 5.5
     with pytest.raises(InfeasibleBudget):
         bootstrap_mapping(replace(problem, budgets=Budgets(0.5)), scores, categories, resamples=2)
+
+
+def test_optimism_is_what_choosing_among_equals_seems_to_gain() -> None:
+    random, categories = np.random.default_rng(3), np.repeat([0, 1], 50)
+    noise = (random.random((100, 6)) < 0.5).astype(float)
+    rates, _ = shrunk_win_rates(noise, categories, 0)
+    problem = problem_of(rates, [0.5, 0.5], [(1.0, 1.0)] * 6)
+    stability = bootstrap_mapping(problem, noise, categories, resamples=50, prior_strength=0)
+    assert stability.optimism > 0.03, "the best of six coins is no better than the others"
+    assert stability.win_rates.shape == (50, 2, 6)
+    certain = np.where((categories == 0)[:, None], [1.0, 0.0], [0.0, 1.0])
+    sure = problem_of([[1, 0], [0, 1]], [0.5, 0.5], [(1.0, 1.0)] * 2)
+    assert bootstrap_mapping(sure, certain, categories, resamples=5, prior_strength=0).optimism == pytest.approx(0)
+
+
+def test_whoever_solves_the_resamples_gets_them_in_order() -> None:
+    scores, categories = outcomes()
+    rates, _ = shrunk_win_rates(scores, categories, 1)
+    problem, seen = problem_of(rates, [0.5, 0.5], [(1.0, 1.0)] * 3), []
+
+    def solve_all(problems: Iterable[MappingProblem]) -> list[MappingSolution]:
+        seen.extend(problems)
+        return [solve_mapping(one) for one in seen]
+
+    stability = bootstrap_mapping(problem, scores, categories, resamples=4, prior_strength=1, solve_all=solve_all)
+    assert np.array_equal(stability.win_rates, [one.win_rates for one in seen])
+    assert np.array_equal(
+        stability.shares, bootstrap_mapping(problem, scores, categories, resamples=4, prior_strength=1).shares
+    )
+    with pytest.raises(ValueError, match="resamples 0"):
+        bootstrap_mapping(problem, scores, categories, resamples=0)

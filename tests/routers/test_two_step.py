@@ -45,7 +45,7 @@ class WordEncoder:
             raise RuntimeError("boom")
         rows = np.array([[t.count("code") + 1e-3, t.count("chat") + 1e-3] for t in texts], np.float32)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        return Encoded(rows, tuple(len(t) > 100 for t in texts), tuple(len(t) for t in texts))
+        return Encoded(tuple(texts), rows, tuple(len(t) > 100 for t in texts), tuple(len(t) for t in texts))
 
 
 def router(encoder: WordEncoder | None = None, **profiles: Profile) -> TwoStepRouter:
@@ -114,7 +114,7 @@ async def test_who_arrives_while_the_encoder_is_busy_shares_a_batch_off_the_even
     batching = BatchingEncoder(encoder, max_batch=8)
     results = await asyncio.gather(*(batching.encode(f"code {i}") for i in range(17)))
     assert [len(b) for b in encoder.batches] == [8, 8, 1]
-    assert all(vector.shape == (1, 2) for vector, _ in results)
+    assert all(result.vectors.shape == (1, 2) for result in results)
     assert threading.get_ident() not in encoder.threads
     batching.close()
 
@@ -129,7 +129,7 @@ async def test_a_caller_that_leaves_and_one_that_fails_harm_nobody_else() -> Non
     leaves.cancel()
     with pytest.raises(RuntimeError, match="boom"):
         await explodes
-    assert (await first)[1] is False
-    assert (await last)[1] is False
+    assert (await first).truncated == (False,)
+    assert (await last).truncated == (False,)
     assert ["code leaves"] not in encoder.batches
     batching.close()

@@ -26,14 +26,24 @@ class ConfigDocument:
 
     def line_of(self, key: KeyPath) -> int | None:
         """The line of a key, or of the nearest one around it."""
-        for length in range(len(key), 0, -1):
-            if (line := self.lines.get(key[:length])) is not None:
-                return line
-        return None
+        return nearest_line(self.lines, key)
 
 
 def read_config(path: Path) -> ConfigDocument:
-    """Read a file. Raises: InvalidConfig: it is missing, not YAML, or has a key twice."""
+    """Read a file of sections. Raises: InvalidConfig: it is missing, not YAML, no mapping, or has a key twice."""
+    values, lines, problems = read_yaml(path)
+    if not isinstance(values, dict):
+        raise InvalidConfig(str(path), [*problems, ConfigError("file", str(path), "must be a mapping of sections")])
+    if problems:
+        raise InvalidConfig(str(path), problems)
+    return ConfigDocument(path, values, lines)
+
+
+def read_yaml(path: Path) -> tuple[object, dict[KeyPath, int], list[ConfigError]]:
+    """What a file says whatever its shape, the line of every key, and a problem for each key that is given twice.
+
+    Raises: InvalidConfig: it is missing or not YAML.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -48,11 +58,12 @@ def read_config(path: Path) -> ConfigDocument:
     lines: dict[KeyPath, int] = {}
     problems: list[ConfigError] = []
     _note_lines(root, (), lines, problems)
-    if not isinstance(values, dict):
-        problems.append(ConfigError("file", str(path), "must be a mapping of sections"))
-    if problems:
-        raise InvalidConfig(str(path), problems)
-    return ConfigDocument(path, values, lines)
+    return values, lines, problems
+
+
+def nearest_line(lines: Mapping[KeyPath, int], key: KeyPath) -> int | None:
+    """The line of a key, or of the nearest one around it."""
+    return next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), None)
 
 
 def _note_lines(node: yaml.Node | None, at: KeyPath, lines: dict[KeyPath, int], problems: list[ConfigError]) -> None:

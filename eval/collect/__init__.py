@@ -1,0 +1,1 @@
+"""`coe collect`: run experts over tasks and score what they answer."""

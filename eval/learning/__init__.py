@@ -1,0 +1,1 @@
+"""From files to a trained artifact, and from an artifact to opinions on files."""

@@ -1,0 +1,32 @@
+"""The mapping as the `router:` section of a gateway's configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import yaml
+
+from routers.row_files import whole_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from eval.mapping.document import MappingDocument
+
+
+def router_section(document: MappingDocument) -> dict[str, object]:
+    """`general` and `mapping`: for each category its expert, then the others that are hosted, best first."""
+    mapping = {choice.category: [choice.expert, *choice.runners_up] for choice in document.categories}
+    return {"router": {"general": document.general, "mapping": mapping}}
+
+
+def write_fragment(path: Path, document: MappingDocument) -> None:
+    """Write it, with a comment on where it is from: a whole file or none."""
+    budgets = ", ".join(f"{key} {limit:g}" for key, limit in document.budgets.items()) or "none"
+    comment = (
+        f"# Made by `coe map` from {document.prompts} prompts, sha256 {document.data_sha256}.\n"
+        f"# Budgets: {budgets}. Expected win rate: {document.mapping.worth.value:.4f}.\n"
+    )
+    text = yaml.safe_dump(router_section(document), sort_keys=False, allow_unicode=True, width=110)
+    with whole_file(path) as file:
+        file.write((comment + text).encode())

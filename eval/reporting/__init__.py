@@ -1,0 +1,1 @@
+"""Evaluation documents as pages that people read."""

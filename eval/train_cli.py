@@ -1,0 +1,91 @@
+"""`coe train`: a router artifact from a file of prompts with outcomes, or with labels."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+from coe_gateway.cli.config import ConfigOption, JsonOption  # noqa: TC001 - typer reads the annotations
+from eval.learning.encoding import training_encoder
+from eval.learning.learning_files import label_key, read_learning_file
+from eval.learning.papers import Papers, artifact_of, out_of_fold_metrics
+from eval.learning.train_table import train_table
+from routers.artifact import save_artifact
+from routers.expert_facts import read_expert_facts
+from routers.training.fit import fit_head
+
+TABLE_COLUMNS = 120  # where there is no terminal to fit
+
+
+class TrainReport(msgspec.Struct, frozen=True):
+    """What `coe train --json` prints. metrics: out of fold, that is on texts the fit had not seen."""
+
+    artifact: str
+    sha256: str
+    size_bytes: int
+    rows: int
+    categories: int
+    experts: int
+    seconds: float
+    metrics: dict[str, float]
+
+
+def train(  # noqa: PLR0913 - an option is an argument
+    *,
+    data: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Prompts with outcomes, or with labels.")],
+    out: Annotated[Path, typer.Option(help="The artifact to write.")],
+    experts: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="The experts file (YAML): sizes and prices.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="auto (all, blended by validation), or some with commas between.")
+    ] = "auto",
+    label: Annotated[str, typer.Option(help="What to classify by: category or intent.")] = "category",
+    part: Annotated[str | None, typer.Option(help="Of labelled texts only these parts, commas between.")] = None,
+    name: Annotated[str | None, typer.Option(help="The artifact's name; default: that of the file.")] = None,
+    description: Annotated[str, typer.Option(help="What it is for, one sentence; kept in the artifact.")] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train both steps of a router and write it as one artifact."""
+    started_s, console = time.monotonic(), Console(stderr=True)
+    key = label_key(label)
+    source = read_learning_file(data, part.split(",") if part else ())
+    facts = () if experts is None else read_expert_facts(experts)
+    encoder = training_encoder(config)
+    encoded = encoder.encode(source.texts, console)
+    known = source.learning_set(encoded, key)
+    with console.status("fitting") as status:
+        fitted = fit_head(known, methods=method.split(","), say=status.update)
+        metrics = out_of_fold_metrics(fitted, known)
+        papers = Papers(
+            name=name or data.name,
+            description=description,
+            created=datetime.now(UTC).date().isoformat(),
+            encoder=encoder.id,
+            data_sha256=source.data_hash,
+            metrics=metrics,
+        )
+        artifact = artifact_of(fitted, papers, facts)
+        save_artifact(out, artifact)
+    report = TrainReport(
+        artifact=str(out),
+        sha256=artifact.sha256,
+        size_bytes=out.stat().st_size,
+        rows=len(encoded),
+        categories=len(fitted.head.categories),
+        experts=len(fitted.head.experts),
+        seconds=round(time.monotonic() - started_s, 1),
+        metrics=metrics,
+    )
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(report), indent=1).decode())
+    else:
+        Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS).print(train_table(report))

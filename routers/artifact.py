@@ -1,0 +1,230 @@
+"""The one file that training makes and the gateway loads: arrays and a manifest, hashed, nothing that can run.
+
+A safetensors file whose metadata holds two strings: `manifest`, a JSON document, and `sha256`, over the manifest and
+every array. So a changed bit is found, and reading one executes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping  # noqa: TC003 - a struct's field
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+
+from experts.errors import ArtifactCorrupt
+from experts.types import Category, ExpertId
+from routers.lexical import BUCKETS, LexicalSpace
+from routers.parts import PARTS, AnyPart
+from routers.trained import CategoryBlend, FeatureSpace, QualityBlend, ScopeDetector, TrainedHead
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from routers.types import F32
+
+    Arrays = dict[str, npt.NDArray[Any]]
+
+FORMAT: Final = "coe-router/1"
+
+
+class EncoderId(msgspec.Struct, frozen=True):
+    """Which vectors an artifact was fitted on: the files' sha256, the layers read, the window."""
+
+    model_sha256: str
+    tokenizer_sha256: str
+    views: tuple[int, ...]
+    max_tokens: int
+
+
+class ExpertCard(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an artifact knows of an expert beside its outcomes; None where nobody said."""
+
+    id: str
+    total_params_b: float | None = None
+    active_params_b: float | None = None
+    input_price: float | None = None
+    output_price: float | None = None
+    description: str = ""
+
+
+class PartCard(msgspec.Struct, frozen=True):
+    """One part of a blend: its kind and those of its settings that are numbers, its arrays being arrays."""
+
+    name: str
+    kind: str
+    settings: dict[str, float]
+
+
+class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything but the arrays. created: ISO date. mapping: for each category its experts, best first."""
+
+    format: str
+    name: str
+    created: str
+    encoder: EncoderId
+    categories: tuple[str, ...]
+    experts: tuple[ExpertCard, ...]
+    category_parts: tuple[PartCard, ...]
+    quality_parts: tuple[PartCard, ...]
+    temperature: float
+    scope_bias: float | None
+    data_sha256: str
+    data_rows: int
+    metrics: Mapping[str, float]
+    abstain_below: float = 0.0
+    general: str | None = None
+    mapping: Mapping[str, tuple[str, ...]] | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """A head with its papers.
+
+    expected: the quality each expert was expected to have on each training text by a fit that had not seen it, from
+    which budgets are turned into weights of cost. Shapes: expected (N, E), N = 0 where there were no outcomes.
+    """
+
+    manifest: Manifest
+    head: TrainedHead
+    expected: F32
+
+    @property
+    def sha256(self) -> str:
+        """The hash the file carries: equal for equal content."""
+        return _digest(_manifest_json(self.manifest), _arrays(self))
+
+
+def save_artifact(path: Path, artifact: Artifact) -> None:
+    """Write the file: a whole one or none."""
+    from safetensors.numpy import save  # noqa: PLC0415 - wanted by who has an artifact
+
+    arrays, manifest = _arrays(artifact), _manifest_json(artifact.manifest)
+    content = save(arrays, {"manifest": manifest, "sha256": _digest(manifest, arrays)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def load_artifact(path: Path) -> Artifact:
+    """Read and check a file. Raises: ArtifactCorrupt: it cannot be read, is damaged, or is of another format."""
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - as above
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays: Arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError) as error:
+        raise ArtifactCorrupt(str(path), f"cannot be read: {error}") from error
+    if not {"manifest", "sha256"} <= metadata.keys():
+        raise ArtifactCorrupt(str(path), "has no manifest")
+    actual = _digest(metadata["manifest"], arrays)
+    if actual != metadata["sha256"]:
+        raise ArtifactCorrupt(str(path), f"its sha256 is {actual}, it says {metadata['sha256']}")
+    try:
+        manifest = msgspec.json.decode(metadata["manifest"], type=Manifest)
+        if manifest.format != FORMAT:
+            raise ArtifactCorrupt(str(path), f"its format is {manifest.format!r}, this version reads {FORMAT!r}")
+        return Artifact(manifest, _head(manifest, arrays), _single(arrays["expected"]))
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise ArtifactCorrupt(str(path), f"its manifest and arrays do not fit: {error!r}") from error
+
+
+def part_card(name: str, part: AnyPart) -> PartCard:
+    """The part's line in the manifest."""
+    settings = {
+        f.name: getattr(part, f.name) for f in fields(part) if not isinstance(getattr(part, f.name), np.ndarray)
+    }
+    return PartCard(name, part.kind, settings)
+
+
+def _manifest_json(manifest: Manifest) -> str:
+    return msgspec.json.encode(manifest, order="sorted").decode()
+
+
+def _arrays(artifact: Artifact) -> Arrays:
+    """Every array under its name; long ones in half precision, which moves a probability in the fourth digit."""
+    head = artifact.head
+    arrays: Arrays = {
+        "memory": head.space.memory,
+        "lexical.words": head.space.lexical.words,
+        "lexical.letters": head.space.lexical.letters,
+        "expected": artifact.expected,
+    }
+    for step, blend in (("category", head.category), ("quality", head.quality)):
+        for name, part in () if blend is None else blend.parts.items():
+            for field in fields(part):
+                value = getattr(part, field.name)
+                if isinstance(value, np.ndarray):
+                    arrays[f"{step}.{name}.{field.name}"] = value
+    if head.category is not None:
+        arrays["category.weights"], arrays["category.temperatures"] = head.category.weights, head.category.temperatures
+    if head.quality is not None:
+        arrays["quality.weights"], arrays["quality.win_rates"] = head.quality.weights, head.quality.win_rates
+    if head.scope is not None:
+        arrays["scope.weights"] = head.scope.weights
+    return {name: np.ascontiguousarray(_half(array)) for name, array in sorted(arrays.items())}
+
+
+def _head(manifest: Manifest, arrays: Arrays) -> TrainedHead:
+    lexical = LexicalSpace(_single(arrays["lexical.words"]), _single(arrays["lexical.letters"]))
+    if len(lexical.words) != BUCKETS or len(lexical.letters) != BUCKETS:
+        raise ValueError(f"lexical space of {len(lexical.words)} and {len(lexical.letters)} buckets, not {BUCKETS}")
+    category = quality = scope = None
+    if manifest.category_parts:
+        parts = {card.name: _part("category", card, arrays) for card in manifest.category_parts}
+        weights, temperatures = _single(arrays["category.weights"]), _single(arrays["category.temperatures"])
+        category = CategoryBlend(parts, weights, temperatures, manifest.temperature)
+    if manifest.quality_parts:
+        parts = {card.name: _part("quality", card, arrays) for card in manifest.quality_parts}
+        quality = QualityBlend(parts, _single(arrays["quality.weights"]), _single(arrays["quality.win_rates"]))
+    if manifest.scope_bias is not None:
+        scope = ScopeDetector(_single(arrays["scope.weights"]), manifest.scope_bias)
+    return TrainedHead(
+        tuple(Category(name) for name in manifest.categories),
+        tuple(ExpertId(card.id) for card in manifest.experts),
+        FeatureSpace(_single(arrays["memory"]), lexical),
+        category,
+        quality,
+        scope,
+    )
+
+
+def _part(step: str, card: PartCard, arrays: Arrays) -> AnyPart:
+    kind = PARTS.get(card.kind)
+    if kind is None:
+        raise ValueError(f"part {card.name!r} is of unknown kind {card.kind!r}, not one of {', '.join(PARTS)}")
+    values: dict[str, Any] = {}
+    for field in fields(kind):
+        if field.name in card.settings:
+            number = card.settings[field.name]
+            values[field.name] = int(number) if field.type == "int" else float(number)
+        else:
+            values[field.name] = _single(arrays[f"{step}.{card.name}.{field.name}"])
+    return kind(**values)
+
+
+def _half(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return array.astype(np.float16) if array.dtype == np.float32 and array.size > _SHORT else array
+
+
+def _single(array: npt.NDArray[Any]) -> Any:  # noqa: ANN401 - single precision, or the integers of a tree
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def _digest(manifest: str, arrays: Arrays) -> str:
+    digest = hashlib.sha256(manifest.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+_SHORT: Final = 4096  # numbers: biases and weights of blends stay in single precision

@@ -1,0 +1,219 @@
+"""The kinds of model that a trained router is blended from; each turns the features of texts into scores.
+
+One kind serves both steps: its columns are categories in the global step and experts in the local step, and no column
+depends on another, so that an expert can come or go without touching the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from routers.lexical import LexicalRow, SparseRow
+    from routers.types import F32, I32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """B texts as every part reads them.
+
+    Shapes: middle, last (B, D): the encoder's two views; similarities (B, N): the cosine of the last view to each of
+    the N texts in memory; lexical: B rows.
+    """
+
+    middle: F32
+    last: F32
+    similarities: F32
+    lexical: Sequence[LexicalRow]
+
+    def __len__(self) -> int:
+        return len(self.middle)
+
+    @property
+    def dense(self) -> F32:
+        """Both views side by side. Shapes: (B, 2 D)."""
+        return np.hstack([self.middle, self.last])
+
+
+class Part(Protocol):
+    """One model. O columns: categories or experts."""
+
+    kind: ClassVar[str]
+
+    def scores(self, features: Features) -> F32:
+        """Shapes: (B, O)."""
+
+    def columns(self, kept: Sequence[int]) -> Part:
+        """The same part for some of its columns."""
+
+
+@dataclass(frozen=True, eq=False)
+class KernelPart:
+    """Ridge regression on a sum of kernels: the neighbourhood of each text in memory, and what is linear.
+
+    temperature: how fast a text in memory stops to matter with distance. A block of no rows is not used.
+    Shapes: bias (O,); memory (N, O); middle (D, O); words, letters (BUCKETS, O).
+    """
+
+    kind: ClassVar[str] = "kernel"
+    temperature: float
+    bias: F32
+    memory: F32
+    middle: F32
+    words: F32
+    letters: F32
+
+    def scores(self, features: Features) -> F32:
+        """Shapes: (B, O)."""
+        near = np.exp((features.similarities - 1) / np.float32(self.temperature))
+        total = near @ self.memory + self.bias
+        if len(self.middle):
+            total += features.middle @ self.middle
+        for row, lexical in enumerate(features.lexical):
+            total[row] += _looked_up(lexical.words, self.words) + _looked_up(lexical.letters, self.letters)
+        return np.asarray(total, np.float32)
+
+    def columns(self, kept: Sequence[int]) -> KernelPart:
+        """The same part for some of its columns."""
+        arrays = (self.bias, self.memory, self.middle, self.words, self.letters)
+        return KernelPart(self.temperature, *(array[..., list(kept)] for array in arrays))
+
+
+@dataclass(frozen=True, eq=False)
+class NeighbourPart:
+    """The mean of the k nearest texts' targets, nearer ones weighing more; unknown targets do not count.
+
+    Shapes: targets (N, O), NaN where unknown; prior (O,), for a text none of whose neighbours is known.
+    """
+
+    kind: ClassVar[str] = "neighbours"
+    k: int
+    temperature: float
+    targets: F32
+    prior: F32
+
+    def scores(self, features: Features) -> F32:
+        """Shapes: (B, O)."""
+        k = min(self.k, features.similarities.shape[1])
+        nearest = np.argpartition(features.similarities, -k, axis=1)[:, -k:]
+        similarity = np.take_along_axis(features.similarities, nearest, axis=1)
+        weights = np.exp((similarity - similarity.max(axis=1, keepdims=True)) / self.temperature)
+        targets = self.targets[nearest]
+        known = ~np.isnan(targets)
+        weight = np.einsum("bk,bko->bo", weights, known.astype(np.float32))
+        total = np.einsum("bk,bko->bo", weights, np.where(known, targets, 0))
+        return np.asarray(np.where(weight > 0, total / np.maximum(weight, 1e-9), self.prior), np.float32)
+
+    def columns(self, kept: Sequence[int]) -> NeighbourPart:
+        """The same part for some of its columns."""
+        return NeighbourPart(self.k, self.temperature, self.targets[:, list(kept)], self.prior[list(kept)])
+
+
+@dataclass(frozen=True, eq=False)
+class LinearPart:
+    """A line through both views: logistic regression, ridge, or factors of low rank, multiplied out.
+
+    Shapes: weights (2 D, O), bias (O,).
+    """
+
+    kind: ClassVar[str] = "linear"
+    weights: F32
+    bias: F32
+
+    def scores(self, features: Features) -> F32:
+        """Shapes: (B, O)."""
+        return np.asarray(features.dense @ self.weights + self.bias, np.float32)
+
+    def columns(self, kept: Sequence[int]) -> LinearPart:
+        """The same part for some of its columns."""
+        return LinearPart(self.weights[:, list(kept)], self.bias[list(kept)])
+
+
+@dataclass(frozen=True, eq=False)
+class CentroidPart:
+    """The cosine to the mean of each column's texts. Shapes: centre (2 D,), taken off first; centroids (O, 2 D)."""
+
+    kind: ClassVar[str] = "centroid"
+    centre: F32
+    centroids: F32
+
+    def scores(self, features: Features) -> F32:
+        """Shapes: (B, O)."""
+        off = features.dense - self.centre
+        unit = off / np.maximum(np.linalg.norm(off, axis=1, keepdims=True), 1e-9)
+        return np.asarray(unit @ self.centroids.T, np.float32)
+
+    def columns(self, kept: Sequence[int]) -> CentroidPart:
+        """The same part for some of its columns."""
+        return CentroidPart(self.centre, self.centroids[list(kept)])
+
+
+@dataclass(frozen=True, eq=False)
+class MlpPart:
+    """One hidden layer of rectified units. Shapes: inner (2 D, H), inner_bias (H,), outer (H, O), bias (O,)."""
+
+    kind: ClassVar[str] = "mlp"
+    inner: F32
+    inner_bias: F32
+    outer: F32
+    bias: F32
+
+    def scores(self, features: Features) -> F32:
+        """Shapes: (B, O)."""
+        inner = np.maximum(features.dense @ self.inner + self.inner_bias, 0)
+        return np.asarray(inner @ self.outer + self.bias, np.float32)
+
+    def columns(self, kept: Sequence[int]) -> MlpPart:
+        """The same part for some of its columns."""
+        return MlpPart(self.inner, self.inner_bias, self.outer[:, list(kept)], self.bias[list(kept)])
+
+
+@dataclass(frozen=True, eq=False)
+class TreesPart:
+    """Boosted regression trees over a projection of both views, each column's trees its own.
+
+    Nodes are numbered through all trees; a leaf is its own child. A tree is T rounds by O columns, `depth` deep.
+    Shapes: projection (2 D, P); roots (T, O); feature, threshold, left, right, value (nodes,); bias (O,).
+    """
+
+    kind: ClassVar[str] = "trees"
+    depth: int
+    projection: F32
+    bias: F32
+    roots: I32
+    feature: I32
+    threshold: F32
+    left: I32
+    right: I32
+    value: F32
+
+    def scores(self, features: Features) -> F32:
+        """Shapes: (B, O)."""
+        projected = features.dense @ self.projection
+        return np.array([self._one(row) for row in projected], np.float32).reshape(len(features), -1)
+
+    def _one(self, row: F32) -> F32:
+        at = self.roots
+        for _ in range(self.depth):
+            at = np.where(row[self.feature[at]] <= self.threshold[at], self.left[at], self.right[at])
+        return np.asarray(self.value[at].sum(axis=0) + self.bias, np.float32)
+
+    def columns(self, kept: Sequence[int]) -> TreesPart:
+        """The same part for some of its columns; the nodes of the others stay, unreached."""
+        tables = (self.feature, self.threshold, self.left, self.right, self.value)
+        return TreesPart(self.depth, self.projection, self.bias[list(kept)], self.roots[:, list(kept)], *tables)
+
+
+AnyPart: TypeAlias = KernelPart | NeighbourPart | LinearPart | CentroidPart | MlpPart | TreesPart
+PARTS: Final[dict[str, type[AnyPart]]] = {
+    part.kind: part for part in (KernelPart, NeighbourPart, LinearPart, CentroidPart, MlpPart, TreesPart)
+}
+
+
+def _looked_up(row: SparseRow, table: F32) -> F32 | float:
+    return row.weights @ table[row.buckets] if len(table) else 0.0

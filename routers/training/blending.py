@@ -1,0 +1,82 @@
+"""How much each part counts, found on scores of texts that the part had not seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from routers.trained import log_softmax
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from routers.types import F32
+
+    Labels = npt.NDArray[np.int64]
+
+_LEAST_WEIGHT: Final = 0.02  # of the largest: a part that adds less is not worth its time
+
+
+def fit_temperature(scores: F32, labels: Labels) -> float:
+    """The temperature under which the labels are likeliest. Shapes: scores (N, C), labels (N,)."""
+    from scipy.optimize import minimize_scalar  # noqa: PLC0415 - a training extra
+
+    def loss(log_t: float) -> float:
+        return log_loss(log_softmax(scores / np.float32(np.exp(log_t))), labels)
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-7, 3), method="bounded").x))
+
+
+def fit_category_weights(logs: Sequence[F32], labels: Labels) -> F32:
+    """Weights of the parts' log probabilities, at least 0, under which the labels are likeliest.
+
+    Shapes: logs P of (N, C), labels (N,) -> (P,).
+    """
+    from scipy.optimize import minimize  # noqa: PLC0415 - a training extra
+
+    stacked = np.stack(logs).astype(np.float64)
+    rows = np.arange(len(labels))
+
+    def loss(weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        mixed = np.tensordot(weights, stacked, 1)
+        probabilities = np.exp(mixed - mixed.max(axis=1, keepdims=True))
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        gradient = (probabilities * stacked).sum(axis=(1, 2)) - stacked[:, rows, labels].sum(axis=1)
+        return float(-np.log(np.maximum(probabilities[rows, labels], 1e-12)).mean()), gradient / len(labels)
+
+    start = np.full(len(logs), 1 / len(logs))
+    weights = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(logs)).x
+    return _without_crumbs(weights)
+
+
+def fit_quality_weights(scores: Sequence[F32], outcomes: F32) -> F32:
+    """Weights, at least 0 and 1 in sum, that best say by how much one expert beats another on a text.
+
+    Fitted on what is left when each text's mean is taken off: how hard a text is decides nothing.
+    Shapes: scores P of (N, E), outcomes (N, E), NaN where unknown -> (P,).
+    """
+    from scipy.optimize import nnls  # noqa: PLC0415 - a training extra
+
+    known = ~np.isnan(outcomes)
+    truth = _off(outcomes, known)[known]
+    inputs = np.stack([_off(part, known)[known] for part in scores], axis=1)
+    weights = _without_crumbs(nnls(inputs.astype(np.float64), truth.astype(np.float64))[0])
+    total = float(weights.sum())
+    return weights / np.float32(total) if total else np.full(len(scores), 1 / len(scores), np.float32)
+
+
+def log_loss(logs: F32, labels: Labels) -> float:
+    """Mean surprise. Shapes: logs (N, C) of log probabilities, labels (N,)."""
+    return float(-logs[np.arange(len(labels)), labels].mean())
+
+
+def _off(values: F32, known: npt.NDArray[np.bool_]) -> F32:
+    count = np.maximum(known.sum(axis=1, keepdims=True), 1)
+    return np.asarray(values - np.where(known, values, 0).sum(axis=1, keepdims=True) / count, np.float32)
+
+
+def _without_crumbs(weights: npt.NDArray[np.float64]) -> F32:
+    return np.where(weights < _LEAST_WEIGHT * weights.max(), 0, weights).astype(np.float32)

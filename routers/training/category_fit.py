@@ -1,0 +1,144 @@
+"""The global step: fit every head asked for, calibrate each, blend them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from routers.trained import CategoryBlend, ScopeDetector, log_softmax, scope_signals
+from routers.training.blending import fit_category_weights, fit_temperature, log_loss
+from routers.training.kernel_fit import MOST_TEXTS, KernelRecipe
+from routers.training.recipes import Centroids, Logistic, Mlp, Neighbours
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from routers.parts import AnyPart
+    from routers.training.design import Design
+    from routers.training.folds import Held
+    from routers.training.recipes import Recipe
+    from routers.types import F32
+
+    Labels = npt.NDArray[np.int64]
+    Say = Callable[[str], None]
+
+CATEGORY_METHODS: Final = ("neighbours", "centroid", "logistic", "kernel", "mlp")
+_KERNEL: Final = KernelRecipe(temperature=0.3, middle=1.0, words=1.0, letters=2.0, penalties=(0.4, 0.8, 1.6))
+_NEIGHBOURS: Final = tuple(Neighbours(k, t) for k in (8, 24) for t in (0.05, 0.1))
+
+
+@dataclass(frozen=True, eq=False)
+class CategoryFit:
+    """A fitted global step, and what it says of each text out of fold.
+
+    Shapes: probabilities (N, C); raw P of (N, C). losses: each part's log loss, and the blend's.
+    """
+
+    blend: CategoryBlend
+    probabilities: F32
+    raw: list[F32]
+    losses: dict[str, float]
+
+
+def fit_categories(
+    design: Design, labels: Labels, count: int, folds: Sequence[Held], *, methods: Sequence[str], say: Say
+) -> CategoryFit:
+    """Fit and blend. labels: -1 where a text has none. Shapes: labels (N,) in -1..count-1."""
+    known = labels >= 0
+    targets = np.full((len(design), count), np.nan, np.float32)
+    targets[known] = np.eye(count, dtype=np.float32)[labels[known]]
+    raw: dict[str, F32] = {}
+    parts: dict[str, AnyPart] = {}
+    everything = np.arange(len(design))
+    for method in methods:
+        say(f"categories: {method}")
+        if method == "kernel":
+            if len(design) > MOST_TEXTS:
+                say(f"categories: no kernel, {len(design)} texts are more than {MOST_TEXTS}")
+                continue
+            gram = _KERNEL.gram(design)
+            design.without_grams()
+            recipe, raw[method] = _KERNEL.tried(gram, targets, folds, lambda s: _loss(s[known], labels[known]))
+            parts[method] = recipe.fitted(design, gram, targets)
+            del gram
+            continue
+        chosen, raw[method] = _best(_recipes(method), design, targets, folds, labels)
+        parts[method] = chosen.fit(design, everything, targets)
+    return _blended(parts, raw, labels)
+
+
+def fit_scope(fit: CategoryFit, design: Design, folds: Sequence[Held], outside: F32 | None) -> ScopeDetector:
+    """A detector of texts that no category is meant to take.
+
+    outside: the signals of texts known to be out of scope; with none, the familiar is what is in scope: signals of
+    equal weight, and 0 where the least familiar twentieth of the texts begins. Shapes: (O, 2 P + 2).
+    """
+    similarity = np.full((len(design), max(len(held) for _, held in folds) + 5), -1.0, np.float32)
+    for fitted, held in folds:
+        near = np.sort(design.similarities[np.ix_(held, fitted)], axis=1)[:, -5:]
+        similarity[held, : near.shape[1]] = near
+    inside = scope_signals(fit.raw, fit.blend.temperatures, similarity)
+    mean, spread = inside.mean(axis=0), np.maximum(inside.std(axis=0), 1e-6)
+    if outside is None or not len(outside):
+        weights = 1 / spread / len(spread)
+        odds = inside @ weights
+        return ScopeDetector(weights.astype(np.float32), -float(np.quantile(odds, 0.05)))
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - a training extra
+
+    model = LogisticRegression(C=0.05, class_weight="balanced", max_iter=1000)
+    truth = np.r_[np.ones(len(inside)), np.zeros(len(outside))]
+    model.fit((np.vstack([inside, outside]) - mean) / spread, truth)
+    weights = model.coef_[0] / spread
+    return ScopeDetector(weights.astype(np.float32), float(model.intercept_[0] - mean @ weights))
+
+
+def _recipes(method: str) -> Sequence[Recipe]:
+    return {
+        "neighbours": _NEIGHBOURS,
+        "centroid": (Centroids(),),
+        "logistic": (Logistic(10.0), Logistic(40.0)),
+        "mlp": (Mlp(),),
+    }[method]
+
+
+def _best(
+    recipes: Sequence[Recipe], design: Design, targets: F32, folds: Sequence[Held], labels: Labels
+) -> tuple[Recipe, F32]:
+    """The recipe of the least out-of-fold loss; several are told apart on the first fold alone."""
+    known = labels >= 0
+    if len(recipes) > 1:
+        fitted, held = folds[0]
+        rows = held[known[held]]
+
+        def first_fold(recipe: Recipe) -> float:
+            part = recipe.fit(design, fitted, targets[fitted])
+            return _loss(part.scores(design.features(rows, fitted)), labels[rows])
+
+        recipes = [min(recipes, key=first_fold)]
+    return recipes[0], recipes[0].out_of_fold(design, targets, folds)
+
+
+def _blended(parts: dict[str, AnyPart], raw: dict[str, F32], labels: Labels) -> CategoryFit:
+    known = labels >= 0
+    temperatures = {name: fit_temperature(scores[known], labels[known]) for name, scores in raw.items()}
+    logs = {name: log_softmax(raw[name] / np.float32(temperatures[name])) for name in raw}
+    losses = {name: log_loss(own[known], labels[known]) for name, own in logs.items()}
+    weights = fit_category_weights([own[known] for own in logs.values()], labels[known])
+    used = [name for name, weight in zip(raw, weights, strict=True) if weight > 0]
+    blend = CategoryBlend(
+        {name: parts[name] for name in used},
+        weights[weights > 0],
+        np.array([temperatures[name] for name in used], np.float32),
+        1.0,
+    )
+    probabilities = blend.probabilities([raw[name] for name in used])
+    losses["blend"] = log_loss(np.log(np.maximum(probabilities[known], 1e-12)), labels[known])
+    return CategoryFit(blend, probabilities, [raw[name] for name in used], losses)
+
+
+def _loss(scores: F32, labels: Labels) -> float:
+    return log_loss(log_softmax(scores / np.float32(fit_temperature(scores, labels))), labels)

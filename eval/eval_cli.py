@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 from rich.console import Console
 
 from coe_gateway.cli.config import ConfigOption  # noqa: TC001 - typer reads the annotations
+from eval.crossval_cli import crossval
+from eval.documents import TABLE_COLUMNS, encoded, numbers, write_document
 from eval.learning.encoding import judge_texts
 from eval.learning.learning_files import label_key, read_learning_file
 from eval.learning.measuring import RoutingRequest, advantage, measured_artifact
@@ -31,12 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from eval.metrics.shapes import F64
-    from eval.routing.document import Document
     from routers.outcomes import Outcomes
 
     RouterScores = Callable[[Outcomes], F64]  # one score a prompt, in their order; higher asks for the strong model
-
-TABLE_COLUMNS: Final = 120  # where there is no terminal to fit
 
 ArtifactFile = Annotated[Path, typer.Option(exists=True, dir_okay=False, help="The artifact of `coe train`.")]
 OutcomeFile = Annotated[
@@ -53,6 +52,9 @@ eval_app = typer.Typer(name="eval", help="Measure routers on known outcomes.", n
 @eval_app.callback()
 def _verbs() -> None:
     """Measure routers on known outcomes."""
+
+
+eval_app.command("crossval")(crossval)
 
 
 @eval_app.command("routing")
@@ -79,7 +81,7 @@ def eval_routing(  # noqa: PLR0913 - an option is an argument
     source = read_learning_file(data, part.split(",") if part else ())
     facts = None if experts is None else read_expert_facts(experts)
     request = RoutingRequest(
-        budgets=tuple(_number("--active-budgets", item) for item in active_budgets.split(",") if item.strip()),
+        budgets=numbers("--active-budgets", active_budgets),
         label=label_key(label),
         how=Resampling(resamples=resamples, seed=seed),
     )
@@ -141,18 +143,6 @@ def eval_report(
     typer.echo(f"wrote {out}", err=True)
 
 
-def encoded(document: Document) -> bytes:
-    """A document as the file that holds it."""
-    return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
-
-
-def write_document(document: Document, out: Path | None) -> None:
-    """Write it where asked to: a whole file or none."""
-    if out is not None:
-        with whole_file(out) as written:
-            written.write(encoded(document))
-
-
 def _router_scores(scores: Path | None, artifact: Path | None, config: Path | None) -> RouterScores:
     """The strong one's advantage by a file's word or by an artifact's."""
     if scores is not None and artifact is None:
@@ -162,13 +152,6 @@ def _router_scores(scores: Path | None, artifact: Path | None, config: Path | No
     loaded = load_artifact(artifact)
     judge = judge_texts(loaded, config, Console(stderr=True))
     return lambda outcomes: advantage(loaded, outcomes, judge)
-
-
-def _number(option: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise ConfigError(option, text, "is not a number") from error
 
 
 if __name__ == "__main__":

@@ -165,6 +165,7 @@ def _arrays(artifact: Artifact) -> Arrays:
                     arrays[f"{step}.{name}.{field.name}"] = value
     if head.category is not None:
         arrays["category.weights"], arrays["category.temperatures"] = head.category.weights, head.category.temperatures
+        arrays["category.confidence"] = head.category.confidence
     if head.quality is not None:
         arrays["quality.weights"], arrays["quality.win_rates"] = head.quality.weights, head.quality.win_rates
     if head.scope is not None:
@@ -180,7 +181,8 @@ def _head(manifest: Manifest, arrays: Arrays) -> TrainedHead:
     if manifest.category_parts:
         parts = {card.name: _part("category", card, arrays) for card in manifest.category_parts}
         weights, temperatures = _single(arrays["category.weights"]), _single(arrays["category.temperatures"])
-        category = CategoryBlend(parts, weights, temperatures, manifest.temperature)
+        confidence = _single(arrays["category.confidence"])
+        category = CategoryBlend(parts, weights, temperatures, manifest.temperature, confidence)
     if manifest.quality_parts:
         parts = {card.name: _part("quality", card, arrays) for card in manifest.quality_parts}
         quality = QualityBlend(parts, _single(arrays["quality.weights"]), _single(arrays["quality.win_rates"]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from routers.judged import Judged
-from routers.parts import Features, NeighbourPart
+from routers.parts import Features, KernelPart, NeighbourPart
 from routers.types import Opinions
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from routers.types import F32, Encoded
 
 NEAREST = 5
+_FLOOR = np.float32(0.02)
+_PROBABILITIES = frozenset({KernelPart.kind, NeighbourPart.kind})
 _AT_ONCE = 1024  # texts: their similarities to ten thousand in memory take 40 MB
 VIEWS = (4, 6)  # layers: the middle one tells fields apart, the last one brings paraphrases together
 
@@ -44,19 +46,24 @@ class FeatureSpace:
 class CategoryBlend:
     """The global step: a weighted sum of the parts' log probabilities, each by its own temperature, then by one more.
 
-    Shapes: weights, temperatures (P,), in the order of parts.
+    confidence: what the highest probability is worth, by isotonic regression: one of x reads as the y of its place;
+    empty leaves it. Shapes: weights, temperatures (P,), in the order of parts; confidence (2, K), x and y both rising.
     """
 
     parts: Mapping[str, AnyPart]
     weights: F32
     temperatures: F32
     temperature: float
+    confidence: F32
 
     def probabilities(self, raw: Sequence[F32]) -> F32:
         """From each part's scores. Shapes: P of (B, C) -> (B, C); rows sum to 1."""
-        logs = [log_softmax(s / t) for s, t in zip(raw, self.temperatures, strict=True)]
+        kinds = (part.kind for part in self.parts.values())
+        logits = [as_logits(kind, scores) for kind, scores in zip(kinds, raw, strict=True)]
+        logs = [log_softmax(s / t) for s, t in zip(logits, self.temperatures, strict=True)]
         mixed = sum((w * x for w, x in zip(self.weights, logs, strict=True)), np.zeros_like(raw[0]))
-        return np.asarray(np.exp(log_softmax(mixed / np.float32(self.temperature))), np.float32)
+        probabilities = np.asarray(np.exp(log_softmax(mixed / np.float32(self.temperature))), np.float32)
+        return _recalibrated(probabilities, self.confidence) if self.confidence.size else probabilities
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +180,25 @@ def scope_signals(raw: Sequence[F32], temperatures: F32, similarities: F32) -> F
     for scores, temperature in zip(raw, temperatures, strict=True):
         columns += [scores.max(axis=1), log_sum_exp(scores / temperature)]
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def as_logits(kind: str, scores: F32) -> F32:
+    """Scores on the scale that a softmax wants: regressions on 0 and 1 estimate probabilities, so their logarithm.
+
+    Shapes: (B, C) -> (B, C).
+    """
+    return np.log(np.maximum(scores, _FLOOR)) if kind in _PROBABILITIES else scores
+
+
+def _recalibrated(probabilities: F32, confidence: F32) -> F32:
+    """Each row's highest probability as `confidence` reads it, the others sharing what is left as before."""
+    top = probabilities.max(axis=1, keepdims=True)
+    read = np.interp(top, confidence[0], confidence[1]).astype(np.float32)
+    rest = np.where(top < 1, (1 - read) / np.maximum(1 - top, 1e-9), 0)
+    best = probabilities.argmax(axis=1)
+    spread = np.asarray(probabilities * rest, np.float32)
+    spread[np.arange(len(best)), best] = read[:, 0]
+    return spread
 
 
 def log_softmax(scores: F32) -> F32:

@@ -41,12 +41,12 @@ class LearningFile:
     @property
     def texts(self) -> tuple[str, ...]:
         """The prompts."""
-        return self.outcomes.texts if self.outcomes is not None else self._labels().texts
+        return self.outcomes.texts if self.outcomes is not None else self.labels_only().texts
 
     def labels(self, key: LabelKey) -> tuple[Category | None, ...]:
         """Each prompt's label. Raises: ConfigError: an outcome file has no intents."""
         if self.outcomes is None:
-            texts = self._labels()
+            texts = self.labels_only()
             names = texts.categories if key == "category" else texts.intents
             return tuple(None if name is None else Category(name) for name in names)
         if key == "intent":
@@ -59,7 +59,7 @@ class LearningFile:
         if self.outcomes is not None:
             return self.outcomes.data_hash
         digest = hashlib.sha256()
-        for row in self._labels().rows():
+        for row in self.labels_only().rows():
             digest.update(msgspec.json.encode(row))
         return digest.hexdigest()
 
@@ -69,9 +69,10 @@ class LearningFile:
         if self.outcomes is not None:
             everything = np.ones(len(encoded), np.bool_)
             return LearningSet(encoded, labels, everything, self.outcomes.experts, self.outcomes.scores)
-        return LearningSet(encoded, labels, self._labels().in_scope)
+        return LearningSet(encoded, labels, self.labels_only().in_scope)
 
-    def _labels(self) -> LabelledTexts:
+    def labels_only(self) -> LabelledTexts:
+        """The labelled texts. Raises: ValueError: there are none."""
         if self.labelled is None:
             raise ValueError("neither outcomes nor labels")
         return self.labelled

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from routers.trained import CategoryBlend, ScopeDetector, log_softmax, scope_signals
+from routers.trained import CategoryBlend, ScopeDetector, as_logits, log_softmax, scope_signals
 from routers.training.blending import fit_category_weights, fit_temperature, log_loss
 from routers.training.kernel_fit import MOST_TEXTS, KernelRecipe
 from routers.training.recipes import Centroids, Logistic, Mlp, Neighbours
@@ -62,7 +62,9 @@ def fit_categories(
                 continue
             gram = _KERNEL.gram(design)
             design.without_grams()
-            recipe, raw[method] = _KERNEL.tried(gram, targets, folds, lambda s: _loss(s[known], labels[known]))
+            recipe, raw[method] = _KERNEL.tried(
+                gram, targets, folds, lambda s: _loss("kernel", s[known], labels[known])
+            )
             parts[method] = recipe.fitted(design, gram, targets)
             del gram
             continue
@@ -116,7 +118,7 @@ def _best(
 
         def first_fold(recipe: Recipe) -> float:
             part = recipe.fit(design, fitted, targets[fitted])
-            return _loss(part.scores(design.features(rows, fitted)), labels[rows])
+            return _loss(part.kind, part.scores(design.features(rows, fitted)), labels[rows])
 
         recipes = [min(recipes, key=first_fold)]
     return recipes[0], recipes[0].out_of_fold(design, targets, folds)
@@ -124,8 +126,9 @@ def _best(
 
 def _blended(parts: dict[str, AnyPart], raw: dict[str, F32], labels: Labels) -> CategoryFit:
     known = labels >= 0
-    temperatures = {name: fit_temperature(scores[known], labels[known]) for name, scores in raw.items()}
-    logs = {name: log_softmax(raw[name] / np.float32(temperatures[name])) for name in raw}
+    logits = {name: as_logits(parts[name].kind, scores) for name, scores in raw.items()}
+    temperatures = {name: fit_temperature(own[known], labels[known]) for name, own in logits.items()}
+    logs = {name: log_softmax(logits[name] / np.float32(temperatures[name])) for name in raw}
     losses = {name: log_loss(own[known], labels[known]) for name, own in logs.items()}
     weights = fit_category_weights([own[known] for own in logs.values()], labels[known])
     used = [name for name, weight in zip(raw, weights, strict=True) if weight > 0]
@@ -134,11 +137,13 @@ def _blended(parts: dict[str, AnyPart], raw: dict[str, F32], labels: Labels) -> 
         weights[weights > 0],
         np.array([temperatures[name] for name in used], np.float32),
         1.0,
+        np.zeros((2, 0), np.float32),
     )
     probabilities = blend.probabilities([raw[name] for name in used])
     losses["blend"] = log_loss(np.log(np.maximum(probabilities[known], 1e-12)), labels[known])
     return CategoryFit(blend, probabilities, [raw[name] for name in used], losses)
 
 
-def _loss(scores: F32, labels: Labels) -> float:
-    return log_loss(log_softmax(scores / np.float32(fit_temperature(scores, labels))), labels)
+def _loss(kind: str, scores: F32, labels: Labels) -> float:
+    logits = as_logits(kind, scores)
+    return log_loss(log_softmax(logits / np.float32(fit_temperature(logits, labels))), labels)

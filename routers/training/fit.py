@@ -42,6 +42,16 @@ class LearningSet:
     experts: tuple[ExpertId, ...] = ()
     scores: F32 | None = None
 
+    def select(self, rows: npt.NDArray[np.intp]) -> LearningSet:
+        """Some of the texts, in this order."""
+        return LearningSet(
+            self.encoded.select(rows),
+            tuple(self.labels[i] for i in rows),
+            self.in_scope[rows],
+            self.experts,
+            None if self.scores is None else self.scores[rows],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Fitted:

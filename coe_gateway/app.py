@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -19,11 +18,12 @@ from coe_gateway.errors import error_response
 from coe_gateway.gateway import Gateway
 from coe_gateway.metrics import Metrics
 from coe_gateway.openapi import openapi_document
+from coe_gateway.reload import RouterReloader
 from coe_gateway.routes.completions import CompletionEndpoint
 from coe_gateway.routes.decision import RouteEndpoint
 from coe_gateway.routes.health import HealthEndpoint
 from coe_gateway.routes.models import ModelsEndpoint
-from coe_gateway.routing import build_router
+from coe_gateway.routes.reload import ReloadEndpoint
 from coe_gateway.settings import resolve_secret, weights_dir
 from coe_gateway.wire import ChatRequest, CompletionRequest, ErrorBody, ErrorDetail
 from experts.backends.echo import EchoBackend
@@ -101,8 +101,9 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str]) -> AsyncI
 
 async def prepare(gateway: Gateway, settings: Settings, environ: Mapping[str, str]) -> None:
     """Load what takes time; the gateway is ready afterwards. Raises: SourceUnavailable, ConfigError."""
-    store = WeightStore(weights_dir(settings, environ))
-    gateway.router = await asyncio.to_thread(build_router, settings, store)
+    if gateway.reloader is None:
+        gateway.reloader = RouterReloader(gateway, settings, WeightStore(weights_dir(settings, environ)))
+    await gateway.reloader.load()
     gateway.ready = True
 
 
@@ -122,6 +123,7 @@ def build_app(gateway: Gateway) -> ASGIApp:
         "/v1/chat/completions": CompletionEndpoint(gateway, "/v1/chat/completions", ChatRequest),
         "/v1/completions": CompletionEndpoint(gateway, "/v1/completions", CompletionRequest),
         "/v1/route": RouteEndpoint(gateway, "/v1/route"),
+        "/v1/router/reload": ReloadEndpoint(gateway, "/v1/router/reload"),
     }
     others = Starlette(
         routes=[

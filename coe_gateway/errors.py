@@ -71,8 +71,8 @@ WIRE_ERRORS: Final[dict[type[CoeError], Wire]] = {
     ConfigError: Wire(500, _SERVER, "config_error"),
     InvalidConfig: Wire(500, _SERVER, "config_error"),
     InfeasibleBudget: Wire(500, _SERVER, "infeasible_budget"),
-    ArtifactCorrupt: Wire(500, _SERVER, "artifact_refused"),
-    ArtifactMismatch: Wire(500, _SERVER, "artifact_refused"),
+    ArtifactCorrupt: Wire(409, _INVALID, "artifact_refused"),
+    ArtifactMismatch: Wire(409, _INVALID, "artifact_refused"),
     HashMismatch: Wire(503, _SERVER, "weights_refused"),
     SourceUnavailable: Wire(503, _SERVER, "weights_unavailable"),
 }

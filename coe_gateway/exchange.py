@@ -30,7 +30,7 @@ class Exchange:
     """The state of one HTTP exchange. Times are seconds of `perf_counter`."""
 
     __slots__ = (
-        "_send", "_whole", "category", "confidence", "content_started", "expert", "fallback_reason",
+        "_send", "_whole", "category", "client", "confidence", "content_started", "expert", "fallback_reason",
         "first_byte_s", "headers", "lease_s", "queue_s", "received_s", "request_id", "route_s",
         "status", "swap_s", "upstream_s",
     )  # fmt: skip
@@ -38,6 +38,7 @@ class Exchange:
     def __init__(self, scope: Scope, send: Send) -> None:
         self.received_s = perf_counter()
         self._send = send
+        self.client: str = (scope.get("client") or ("",))[0]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self.headers.get(b"x-request-id", b"")
         self.request_id = given if _REQUEST_ID.match(given) else b"%032x" % getrandbits(128)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from coe_gateway.admission import Admission
     from coe_gateway.interruption import Interruptible
     from coe_gateway.metrics import Metrics
+    from coe_gateway.reload import RouterReloader
     from coe_gateway.settings import GatewaySettings
     from experts.backend import ExpertBackend
     from experts.types import Feature
@@ -52,6 +53,7 @@ class Gateway:
     key_digests: frozenset[bytes]
     active: set[Interruptible]
     ready: bool = False
+    reloader: RouterReloader | None = None
 
     def authorize(self, authorization: str) -> None:
         """Check a bearer key. Comparing digests tells a guesser nothing of the key. Raises: Unauthorized."""

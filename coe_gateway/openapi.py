@@ -7,11 +7,31 @@ from typing import Any
 import msgspec
 
 from coe_gateway import __version__
-from coe_gateway.wire import ChatRequest, CompletionRequest, ErrorBody, Health, ModelCard, ModelList, RouteRequest
+from coe_gateway.wire import (
+    ChatRequest,
+    CompletionRequest,
+    ErrorBody,
+    Health,
+    ModelCard,
+    ModelList,
+    Reloaded,
+    RouteRequest,
+)
 from routers.types import RouteDecision
 
 _REF = "#/components/schemas/{name}"
-_TYPES = (ChatRequest, CompletionRequest, RouteRequest, RouteDecision, ErrorBody, ModelCard, ModelList, Health)
+_TYPES = (
+    ChatRequest,
+    CompletionRequest,
+    RouteRequest,
+    RouteDecision,
+    Reloaded,
+    ErrorBody,
+    ModelCard,
+    ModelList,
+    Health,
+)
+_REFUSED = {"409": "The artifact cannot be used; the router stays as it was"}
 _ERRORS = {
     "400": "A field is missing, wrong, or asks for what the expert lacks",
     "401": "No key, or a wrong one",
@@ -50,6 +70,7 @@ def openapi_document() -> dict[str, Any]:
                     "route", "The routing decision only", schema["RouteRequest"], _json(schema["RouteDecision"])
                 )
             },
+            "/v1/router/reload": {"post": _bodyless("reloadRouter", "Read the artifact again", schema["Reloaded"])},
             "/v1/models": {"get": _get("listModels", "Every name `model` may take", schema["ModelList"], "401")},
             "/v1/models/{model}": {
                 "get": _get("getModel", "One model", schema["ModelCard"], "401", "404")
@@ -102,6 +123,12 @@ def _post(operation: str, summary: str, body: dict[str, Any], content: dict[str,
         "requestBody": {"required": True, "content": _json(body)},
         "responses": {"200": _reply("The answer", content), **_errors(*_ERRORS)},
     }
+
+
+def _bodyless(operation: str, summary: str, schema: dict[str, Any]) -> dict[str, Any]:
+    refused = {code: _reply(text, _json({"$ref": _REF.format(name="ErrorBody")})) for code, text in _REFUSED.items()}
+    responses = {"200": _reply("The answer", _json(schema)), **_errors(*_ERRORS), **refused}
+    return {"operationId": operation, "summary": summary, "responses": responses}
 
 
 def _get(operation: str, summary: str, schema: dict[str, Any], *errors: str) -> dict[str, Any]:

@@ -1,83 +1,81 @@
-"""A router from its settings: encoder, categories, profiles."""
+"""A router from its settings: encoder, head, profiles."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
-from experts.errors import ArtifactMismatch, SourceUnavailable
+import numpy as np
+
+from coe_gateway.encoding import encoder_id, open_encoder, refuse_other_encoder
+from experts.errors import ArtifactMismatch, ConfigError
 from experts.types import Category, ExpertId
-from routers.artifact import EncoderId
+from routers.artifact import load_artifact
 from routers.batching import BatchingEncoder
+from routers.budget import Costs, CostWeight, weight_for_budget
 from routers.categories import ExampleHead
 from routers.two_step import TwoStepRouter
 from routers.types import Profile
 from routers.vector_cache import encode_cached
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from coe_gateway.settings import EncoderSettings, ProfileSettings, RouterSettings, Settings
+    from coe_gateway.settings import ProfileSettings, RouterSettings, Settings
     from experts.weights import WeightStore
-    from routers.artifact import Manifest
-    from routers.types import Encoder
+    from routers.artifact import Artifact
+    from routers.types import Encoder, RoutingHead
 
 
-def build_router(settings: Settings, store: WeightStore) -> TwoStepRouter | None:
+def build_router(
+    settings: Settings, store: WeightStore, resident: Callable[[ExpertId], bool] = lambda _: True
+) -> TwoStepRouter | None:
     """The router of `settings`, if it has one; takes a second, so call it off the event loop.
 
-    Raises: SourceUnavailable: its encoder is not fetched.
+    resident: whether an expert's weights are on the device just now.
+    Raises: SourceUnavailable: its encoder is not fetched. ArtifactCorrupt, ArtifactMismatch: its artifact cannot be
+    used. ConfigError: a profile does not fit the artifact. InfeasibleBudget: a profile's budget is below every expert.
     """
-    router_settings = settings.router
-    if router_settings is None:
+    chosen = settings.router
+    if chosen is None:
         return None
-    identity = encoder_id(
-        router_settings.encoder, (router_settings.encoder.layers,), router_settings.encoder.max_tokens
-    )
-    encoder = open_encoder(router_settings.encoder, store, identity)
-    head = _fit_head(router_settings, encoder, store.root / "vectors")
-    profiles = {"auto": _profile("auto", router_settings)}
-    profiles |= {name: _profile(name, profile) for name, profile in router_settings.profiles.items()}
+    artifact = None if chosen.artifact is None else load_artifact(chosen.artifact.expanduser())
+    encoder, head = _examples(chosen, store) if artifact is None else _trained(artifact, settings, store)
+    profiles = {"auto": _profile("auto", "router", chosen, settings, artifact)}
+    for name, profile in chosen.profiles.items():
+        profiles[name] = _profile(name, f"router.profiles.{name}", profile, settings, artifact)
     features = {ExpertId(entry.id): entry.spec().features for entry in settings.experts}
-    cache_entries = router_settings.cache_entries
-    return TwoStepRouter(BatchingEncoder(encoder), head, profiles, features, cache_entries=cache_entries)
+    absent = chosen.not_resident_penalty
+    return TwoStepRouter(
+        BatchingEncoder(encoder),
+        head,
+        profiles,
+        features,
+        cache_entries=chosen.cache_entries,
+        penalty=(lambda expert: 0.0 if resident(expert) else absent) if absent else None,
+    )
 
 
-def encoder_id(settings: EncoderSettings, views: tuple[int, ...], max_tokens: int) -> EncoderId:
-    """Which vectors these settings give when these layers are read."""
-    return EncoderId(settings.model.sha256, settings.tokenizer.sha256, views, max_tokens)
+def _examples(settings: RouterSettings, store: WeightStore) -> tuple[Encoder, RoutingHead]:
+    """Categories by example: no artifact."""
+    identity = encoder_id(settings.encoder, (settings.encoder.layers,), settings.encoder.max_tokens)
+    encoder = open_encoder(settings.encoder, store, identity)
+    return encoder, _fit_head(settings, encoder, store.root / "vectors")
 
 
-def refuse_other_encoder(manifest: Manifest, identity: EncoderId) -> None:
-    """Raises: ArtifactMismatch: the artifact was fitted on other vectors."""
-    for field in EncoderId.__struct_fields__:
-        theirs, ours = getattr(manifest.encoder, field), getattr(identity, field)
-        if theirs != ours:
-            raise ArtifactMismatch(manifest.name, f"encoder {field}", str(theirs), str(ours))
-
-
-def open_encoder(settings: EncoderSettings, store: WeightStore, identity: EncoderId) -> Encoder:
-    """The encoder of the settings' files, read as `identity` says. Raises: SourceUnavailable: a file is not fetched."""
-    from routers.encoder import MiniLmEncoder  # noqa: PLC0415 - its libraries load in half a second, for this alone
-
-    paths = []
-    for name, entry in (("model", settings.model), ("tokenizer", settings.tokenizer)):
-        spec = entry.spec()
-        if not store.has(spec):
-            raise SourceUnavailable(f"router.encoder.{name}: {store.path_of(spec)} is missing; run `coe experts pull`")
-        paths.append(store.path_of(spec))
-    threads = settings.threads or len(os.sched_getaffinity(0))
-    return MiniLmEncoder(fused_model(paths[0], identity.views), paths[1], identity.max_tokens, threads)
-
-
-def fused_model(pulled: Path, views: tuple[int, ...]) -> Path:
-    """The graph the encoder runs, made from the pulled file beside it the first time it is wanted."""
-    from routers.encoder_graph import fuse  # noqa: PLC0415 - needs onnx, for this alone
-
-    fused = pulled.with_suffix(f".fused-2-{'-'.join(map(str, views))}.onnx")
-    if not fused.exists():
-        fuse(pulled, fused, views)
-    return fused
+def _trained(artifact: Artifact, settings: Settings, store: WeightStore) -> tuple[Encoder, RoutingHead]:
+    """An artifact's head and the encoder it was fitted with; of its experts, those that are configured."""
+    manifest, chosen = artifact.manifest, settings.router
+    if chosen is None:
+        raise ValueError("an artifact without router settings")
+    identity = encoder_id(chosen.encoder, manifest.encoder.views, manifest.encoder.max_tokens)
+    refuse_other_encoder(manifest, identity)
+    known = {ExpertId(entry.id) for entry in settings.experts}
+    unknown = [expert for expert in artifact.head.experts if expert not in known]
+    if unknown and not chosen.ignore_unknown_experts:
+        raise ArtifactMismatch(manifest.name, "expert", ", ".join(unknown), ", ".join(sorted(known)))
+    head = artifact.head.only([expert for expert in artifact.head.experts if expert in known])
+    return open_encoder(chosen.encoder, store, identity), head
 
 
 def _fit_head(settings: RouterSettings, encoder: Encoder, cache: Path) -> ExampleHead:
@@ -88,6 +86,46 @@ def _fit_head(settings: RouterSettings, encoder: Encoder, cache: Path) -> Exampl
     return ExampleHead([c.name for c in categories], vectors, labels, k=settings.neighbours)
 
 
-def _profile(name: str, settings: ProfileSettings) -> Profile:
+def _profile(name: str, key: str, settings: ProfileSettings, whole: Settings, artifact: Artifact | None) -> Profile:
     mapping = {Category(c): tuple(map(ExpertId, experts)) for c, experts in settings.mapping.items()}
-    return Profile(name, ExpertId(settings.general), mapping, settings.abstain_below)
+    abstain_below = settings.abstain_below
+    if artifact is not None:
+        known = {entry.id for entry in whole.experts}
+        mapping = mapping or _own_mapping(artifact, known)
+        for category in mapping:
+            if category not in artifact.head.categories:
+                problem = f"is not a category of {artifact.manifest.name}; it has {', '.join(artifact.head.categories)}"
+                raise ConfigError(f"{key}.mapping.{category}", None, problem)
+        if "abstain_below" not in settings.model_fields_set:
+            abstain_below = artifact.manifest.abstain_below
+    costs = _costs(key, settings, whole, artifact)
+    return Profile(name, ExpertId(settings.general), mapping, abstain_below, costs)
+
+
+def _own_mapping(artifact: Artifact, known: set[str]) -> dict[Category, tuple[ExpertId, ...]]:
+    """The mapping that `coe map` wrote into the artifact, if it did. Raises: ArtifactMismatch: it names others."""
+    mapping = artifact.manifest.mapping or {}
+    if unknown := sorted({e for experts in mapping.values() for e in experts} - known):
+        raise ArtifactMismatch(artifact.manifest.name, "expert", ", ".join(unknown), ", ".join(sorted(known)))
+    return {Category(category): tuple(map(ExpertId, experts)) for category, experts in mapping.items()}
+
+
+def _costs(key: str, settings: ProfileSettings, whole: Settings, artifact: Artifact | None) -> Costs | None:
+    """What routing by quality subtracts; None where the mapping decides."""
+    rated = () if artifact is None else artifact.head.experts
+    if settings.route_by == "mapping" or (settings.route_by == "auto" and (not rated or settings.mapping)):
+        return None
+    if artifact is None or not rated:
+        raise ConfigError(f"{key}.route_by", settings.route_by, "needs an artifact trained on outcomes")
+    active = {ExpertId(entry.id): entry.active_params_b or entry.total_params_b for entry in whole.experts}
+    costs = {expert: float(cost) for expert, cost in active.items() if cost is not None}
+    if settings.average_active_params_b is None:
+        return Costs(costs, CostWeight(settings.cost_per_active_b, settings.cost_per_active_b))
+    here = [i for i, expert in enumerate(rated) if expert in active]
+    for expert in (rated[i] for i in here):
+        if expert not in costs:
+            raise ConfigError("experts", expert, f"has no total_params_b, which {key}.average_active_params_b needs")
+    order = np.array([costs[rated[i]] for i in here])
+    budget = settings.average_active_params_b
+    weight = weight_for_budget(artifact.expected[:, here], order, budget, f"{key}.average_active_params_b")
+    return Costs(costs, weight)

@@ -94,7 +94,19 @@ class ProfileSettings(Entry):
     """A way to route, chosen with `model: coe/<name>`."""
 
     general: str = Field(description="the expert for asks the router is not sure about")
-    mapping: dict[str, tuple[str, ...]] = Field(description="for each category its experts, best first")
+    mapping: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="for each category its experts, best first; default: the artifact's"
+    )
+    route_by: Literal["auto", "mapping", "quality"] = Field(
+        default="auto",
+        description="`quality`: by what the artifact expects of each expert; `auto`: so, unless a mapping is set",
+    )
+    cost_per_active_b: NonNegativeFloat = Field(
+        default=0.0, description="quality that a billion active parameters must bring; for routing by quality"
+    )
+    average_active_params_b: PositiveFloat | None = Field(
+        default=None, description="or the active parameters, in billions, that an average request may take"
+    )
     abstain_below: float = Field(
         default=0.4, ge=0, le=1, description="confidence under which the general expert answers"
     )
@@ -104,6 +116,13 @@ class RouterSettings(ProfileSettings):
     """Routing of `model: auto`, and the profiles beside it."""
 
     encoder: EncoderSettings = EncoderSettings()
+    artifact: Path | None = Field(default=None, description="a file of `coe train`, in place of categories by example")
+    ignore_unknown_experts: bool = Field(
+        default=False, description="leave out the artifact's experts that are not configured, instead of refusing it"
+    )
+    not_resident_penalty: NonNegativeFloat = Field(
+        default=0.0, description="quality that an expert off the device must be better by; for routing by quality"
+    )
     categories: Literal["default"] | tuple[CategoryEntry, ...] = Field(
         default="default", description="`default`, or categories by example"
     )
@@ -138,9 +157,10 @@ class Settings(Entry):
             if expert_id == "auto" or expert_id.startswith("coe/"):
                 raise ConfigError(f"experts[{i}].id", expert_id, "`auto` and `coe/...` are the router's names")
         if self.router is not None:
-            categories = [category.name for category in self.router.category_examples()]
-            for i, category in enumerate(categories):
-                if category in categories[:i]:
+            own = self.router.category_examples()
+            categories = None if self.router.artifact else [category.name for category in own]
+            for i, category in enumerate(categories or ()):
+                if category in (categories or ())[:i]:
                     raise ConfigError(f"router.categories[{i}].name", category, "is the name of another category too")
             _check_profile("router", self.router, known, categories)
             for name, profile in self.router.profiles.items():
@@ -148,9 +168,13 @@ class Settings(Entry):
         return self
 
 
-def _check_profile(at: str, profile: ProfileSettings, known: list[str], categories: Sequence[str]) -> None:
+def _check_profile(at: str, profile: ProfileSettings, known: list[str], categories: Sequence[str] | None) -> None:
+    """Check what the file alone tells. categories: None: an artifact will have them, and is not read for this."""
+    if profile.average_active_params_b is not None and profile.cost_per_active_b:
+        problem = "excludes average_active_params_b: either a price or a budget"
+        raise ConfigError(f"{at}.cost_per_active_b", profile.cost_per_active_b, problem)
     for category in profile.mapping:
-        if category not in categories:
+        if categories is not None and category not in categories:
             problem = f"is not a category; known: {', '.join(categories)}"
             raise ConfigError(f"{at}.mapping.{category}", None, problem)
     named = {f"{at}.general": [profile.general]} | {

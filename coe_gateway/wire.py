@@ -150,6 +150,13 @@ class ModelList(msgspec.Struct):
     object: Literal["list"] = "list"
 
 
+class Reloaded(msgspec.Struct, frozen=True):
+    """Reply of POST /v1/router/reload: what the gateway routes by from now on."""
+
+    profiles: tuple[str, ...]
+    experts: tuple[str, ...]
+
+
 class Health(msgspec.Struct):
     """Reply of the health endpoints."""
 

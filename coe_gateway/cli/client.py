@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import msgspec
 
+from coe_gateway.wire import Reloaded
 from experts.errors import ExpertRefused, ExpertUnreachable
 
 if TYPE_CHECKING:
@@ -42,6 +43,21 @@ async def ask(
                 yield Answer(decision, _deltas(response, model))
         except aiohttp.ClientError as error:
             raise ExpertUnreachable(model, f"no gateway answers at {url}: {error}; `coe up` starts one") from error
+
+
+async def reload_router(url: str, key: str | None) -> Reloaded:
+    """Make a gateway reload. Raises: ExpertUnreachable: none is there; ExpertRefused: it keeps its router, and why."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    timeout = aiohttp.ClientTimeout(sock_connect=5)
+    async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+        try:
+            async with session.post(f"{url}/v1/router/reload") as response:
+                body = await response.read()
+                if response.status != 200:  # noqa: PLR2004 - OK
+                    raise ExpertRefused("router", _message(body), response.status)
+                return msgspec.json.decode(body, type=Reloaded)
+        except aiohttp.ClientError as error:
+            raise ExpertUnreachable("router", f"no gateway answers at {url}: {error}; `coe up` starts one") from error
 
 
 async def _deltas(response: aiohttp.ClientResponse, model: str) -> AsyncIterator[str]:

@@ -55,12 +55,16 @@ def _explain(decision: RouteDecision) -> None:
     for name, probability in decision.categories.items():
         categories.add_row(name, f"{probability:.4f}")
     output.console.print(categories)
-    names = list(decision.experts[0].scores)
+    names = list(dict.fromkeys(name for candidate in decision.experts for name in candidate.scores))
     experts = Table("expert", *names)
     for candidate in decision.experts:
-        experts.add_row(candidate.expert, *(f"{candidate.scores[name]:.4f}" for name in names))
+        experts.add_row(candidate.expert, *(_shown(candidate.scores.get(name)) for name in names))
     output.console.print(experts)
     timings = ", ".join(f"{step} {ms:.2f} ms" for step, ms in decision.timings_ms.items())
     output.console.print(
         f"text: {decision.text!r}{' (truncated)' if decision.truncated else ''}\n{timings}", markup=False
     )
+
+
+def _shown(score: float | None) -> str:
+    return "-" if score is None else f"{score:.4f}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from coe_gateway.routing import encoder_id, open_encoder, refuse_other_encoder
+from coe_gateway.encoding import encoder_id, open_encoder, refuse_other_encoder
 from coe_gateway.settings import EncoderSettings, load_settings, weights_dir
 from experts.weights import WeightStore
 from routers.trained import VIEWS

@@ -8,7 +8,10 @@ import re
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PACKAGES: Final = ("coe-gateway", "uvicorn", "uvloop", "httptools", "aiohttp", "msgspec", "starlette")
 
@@ -39,9 +42,9 @@ def this_machine() -> Machine:
     )
 
 
-def package_versions() -> dict[str, str]:
+def package_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Give the installed version of every package that bears on the figures."""
-    return {package: _version(package) for package in PACKAGES}
+    return {package: _version(package) for package in packages}
 
 
 def _version(package: str) -> str:

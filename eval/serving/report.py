@@ -8,6 +8,7 @@ import msgspec
 
 from eval.serving.footprint_report import footprint_section
 from eval.serving.gateway_report import gateway_section
+from eval.serving.router_report import router_section
 from experts.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 SECTIONS: Final[Mapping[str, Section]] = {  # a document's `kind` -> what renders it; a new benchmark adds its row
     "footprint": footprint_section,
     "gateway": gateway_section,
+    "router": router_section,
 }
 PREAMBLE: Final = """# Benchmarks
 

@@ -61,7 +61,6 @@ def fit_categories(
                 say(f"categories: no kernel, {len(design)} texts are more than {MOST_TEXTS}")
                 continue
             gram = _KERNEL.gram(design)
-            design.without_grams()
             recipe, raw[method] = _KERNEL.tried(
                 gram, targets, folds, lambda s: _loss("kernel", s[known], labels[known])
             )

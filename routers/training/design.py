@@ -66,17 +66,14 @@ class Design:
         """Cosines of the last view. Shapes: (N, N)."""
         return self.last @ self.last.T
 
-    @cached_property
     def middle_gram(self) -> F32:
         """Inner products of the middle view. Shapes: (N, N)."""
         return self.middle @ self.middle.T
 
-    @cached_property
     def words_gram(self) -> F32:
         """Cosines of the word rows. Shapes: (N, N)."""
         return np.asarray((self.words @ self.words.T).toarray(), np.float32)
 
-    @cached_property
     def letters_gram(self) -> F32:
         """Cosines of the letter rows. Shapes: (N, N)."""
         return np.asarray((self.letters @ self.letters.T).toarray(), np.float32)
@@ -85,11 +82,6 @@ class Design:
         """What a part fitted on the texts `memory` would see of the texts `rows`."""
         near = self.similarities[np.ix_(rows, memory)]
         return Features(self.middle[rows], self.last[rows], near, [self.lexical[i] for i in rows])
-
-    def without_grams(self) -> None:
-        """Let the square matrices go: they are gigabytes for ten thousand texts."""
-        for name in ("middle_gram", "words_gram", "letters_gram"):
-            self.__dict__.pop(name, None)
 
 
 def _stacked(rows: Sequence[SparseRow]) -> Any:  # noqa: ANN401 - as above

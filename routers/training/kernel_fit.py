@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Rows = npt.NDArray[np.intp]
 
-MOST_TEXTS: Final = 16_000  # the kernel matrix of more would not fit beside its factor in 8 GiB
+MOST_TEXTS: Final = 20_000  # the kernel, one of its terms and a factor of more would not fit in 6 GiB
 _MOST_MASKS: Final = 4
 
 
@@ -47,7 +47,7 @@ class KernelRecipe:
             (self.letters, "letters_gram"),
         ):
             if weight:
-                total += np.float32(weight) * getattr(design, block)
+                total += np.float32(weight) * getattr(design, block)()
         return total
 
     def tried(

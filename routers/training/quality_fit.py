@@ -74,7 +74,6 @@ def fit_qualities(
                 say(f"qualities: no kernel, {len(design)} texts are more than {MOST_TEXTS}")
                 continue
             gram = _KERNEL.gram(design)
-            design.without_grams()
             recipe, expected[method] = _KERNEL.tried(gram, scores, folds, lambda s: difference_error(s, scores))
             parts[method] = recipe.fitted(design, gram, scores)
             del gram

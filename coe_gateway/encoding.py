@@ -1,0 +1,54 @@
+"""The routing encoder from its settings: which vectors it gives, and the encoder itself."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from experts.errors import ArtifactMismatch, SourceUnavailable
+from routers.artifact import EncoderId
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from coe_gateway.settings import EncoderSettings
+    from experts.weights import WeightStore
+    from routers.artifact import Manifest
+    from routers.types import Encoder
+
+
+def encoder_id(settings: EncoderSettings, views: tuple[int, ...], max_tokens: int) -> EncoderId:
+    """Which vectors these settings give when these layers are read."""
+    return EncoderId(settings.model.sha256, settings.tokenizer.sha256, views, max_tokens)
+
+
+def refuse_other_encoder(manifest: Manifest, identity: EncoderId) -> None:
+    """Raises: ArtifactMismatch: the artifact was fitted on other vectors."""
+    for field in EncoderId.__struct_fields__:
+        theirs, ours = getattr(manifest.encoder, field), getattr(identity, field)
+        if theirs != ours:
+            raise ArtifactMismatch(manifest.name, f"encoder {field}", str(theirs), str(ours))
+
+
+def open_encoder(settings: EncoderSettings, store: WeightStore, identity: EncoderId) -> Encoder:
+    """The encoder of the settings' files, read as `identity` says. Raises: SourceUnavailable: a file is not fetched."""
+    from routers.encoder import MiniLmEncoder  # noqa: PLC0415 - its libraries load in half a second, for this alone
+
+    paths = []
+    for name, entry in (("model", settings.model), ("tokenizer", settings.tokenizer)):
+        spec = entry.spec()
+        if not store.has(spec):
+            raise SourceUnavailable(f"router.encoder.{name}: {store.path_of(spec)} is missing; run `coe experts pull`")
+        paths.append(store.path_of(spec))
+    threads = settings.threads or len(os.sched_getaffinity(0))
+    return MiniLmEncoder(fused_model(paths[0], identity.views), paths[1], identity.max_tokens, threads)
+
+
+def fused_model(pulled: Path, views: tuple[int, ...]) -> Path:
+    """The graph the encoder runs, made from the pulled file beside it the first time it is wanted."""
+    from routers.encoder_graph import fuse  # noqa: PLC0415 - needs onnx, for this alone
+
+    fused = pulled.with_suffix(f".fused-2-{'-'.join(map(str, views))}.onnx")
+    if not fused.exists():
+        fuse(pulled, fused, views)
+    return fused

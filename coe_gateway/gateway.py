@@ -93,7 +93,7 @@ class Gateway:
         profile = "auto" if body.model == "auto" else body.model.removeprefix("coe/")
         if profile not in self.router.profiles() or (profile == body.model != "auto"):
             raise UnknownExpert(body.model, self.model_names())
-        decision = await self.router.route(ask_of(body), required_features(body), profile)
+        decision = await self.router.route(ask_of(body, self.router.ask_chars), required_features(body), profile)
         self.metrics.decisions.labels(decision.category, decision.expert, decision.reason.partition(":")[0]).inc()
         self.metrics.route.observe(decision.timings_ms["total"] / 1000)
         return decision
@@ -113,15 +113,16 @@ class Gateway:
         return able
 
 
-def ask_of(body: ChatRequest | CompletionRequest | RouteRequest) -> Ask:
+def ask_of(body: ChatRequest | CompletionRequest | RouteRequest, max_chars: int) -> Ask:
     """The human ask of a request. Raises: InvalidRequest: it has neither messages nor a prompt."""
     if isinstance(body, CompletionRequest):
-        return ask_from_prompt(body.prompt)
+        return ask_from_prompt(body.prompt, max_chars=max_chars)
     if not isinstance(body.messages, UnsetType):
-        return extract_ask([{"role": m.role, "content": m.content} for m in body.messages])
+        messages = [{"role": m.role, "content": m.content} for m in body.messages]
+        return extract_ask(messages, max_chars=max_chars)
     if isinstance(body.prompt, UnsetType):
         raise InvalidRequest("needs `messages` or `prompt`", "messages")
-    return ask_from_prompt(body.prompt)
+    return ask_from_prompt(body.prompt, max_chars=max_chars)
 
 
 def _virtual(profile: str) -> str:

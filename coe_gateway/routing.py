@@ -10,6 +10,7 @@ from coe_gateway.encoding import encoder_id, open_encoder, refuse_other_encoder
 from experts.errors import ArtifactMismatch, ConfigError
 from experts.types import Category, ExpertId
 from routers.artifact import load_artifact
+from routers.ask import DEFAULT_MAX_CHARS
 from routers.batching import BatchingEncoder
 from routers.budget import Costs, CostWeight, weight_for_budget
 from routers.categories import ExampleHead
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from experts.weights import WeightStore
     from routers.artifact import Artifact
     from routers.types import Encoder, RoutingHead
+
+
+_CHARS_PER_TOKEN = 16  # artifacts are fitted on whole texts; their letters count beyond the encoder's window
 
 
 def build_router(
@@ -52,6 +56,7 @@ def build_router(
         profiles,
         features,
         cache_entries=chosen.cache_entries,
+        ask_chars=DEFAULT_MAX_CHARS if artifact is None else _CHARS_PER_TOKEN * artifact.manifest.encoder.max_tokens,
         penalty=(lambda expert: 0.0 if resident(expert) else absent) if absent else None,
     )
 

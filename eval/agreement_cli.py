@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from coe_gateway.settings import RouterSettings, Settings
     from eval.learning.agreement import AgreementDocument
+    from routers.artifact import Artifact
     from routers.types import Encoder
 
 REFERENCE: Final = "published file"
@@ -79,14 +80,19 @@ def agreement(
     console = Console(stderr=True)
     trained = artifact or (None if settings.router is None else settings.router.artifact)
     with console.status("comparing") as status, tempfile.TemporaryDirectory(prefix="coe-agreement-") as work:
+        memory = None
         if trained is not None:
-            contenders, choosing = _of_artifact(trained.expanduser(), settings)
+            loaded = load_artifact(trained.expanduser())
+            contenders, choosing = _of_artifact(loaded, settings)
+            memory = loaded.head.space.memory
         else:
             contenders, choosing = _of_examples(settings, _depths(layers), Path(work))
         title = f"{'examples' if trained is None else trained.name} on {data.name}"
-        document = compare(
-            title, texts, contenders[0], contenders[1:], choosing, lambda n: status.update(f"{n} of {len(texts)}")
-        )
+
+        def say(done: int) -> None:
+            status.update(f"{done} of {len(texts)}")
+
+        document = compare(title, texts, contenders[0], contenders[1:], choosing, memory=memory, say=say)
     encoded = msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
     if out is not None:
         with whole_file(out) as written:
@@ -98,9 +104,8 @@ def agreement(
     console.print(document.verdict, style="green" if document.holds else "bold red", highlight=False)
 
 
-def _of_artifact(path: Path, settings: Settings) -> tuple[list[Contender], Choosing]:
+def _of_artifact(loaded: Artifact, settings: Settings) -> tuple[list[Contender], Choosing]:
     """The artifact's own views only: its head was fitted on them, and nothing here could fit it again."""
-    loaded = load_artifact(path)
     chosen = EncoderSettings() if settings.router is None else settings.router.encoder
     wanted = loaded.manifest.encoder
     refuse_other_encoder(loaded.manifest, encoder_id(chosen, wanted.views, wanted.max_tokens))

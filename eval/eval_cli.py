@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from coe_gateway.cli.config import ConfigOption  # noqa: TC001 - typer reads the annotations
+from eval.agreement_cli import agreement
 from eval.crossval_cli import crossval
 from eval.documents import TABLE_COLUMNS, encoded, numbers, write_document
 from eval.learning.encoding import judge_texts
@@ -54,6 +55,7 @@ def _verbs() -> None:
     """Measure routers on known outcomes."""
 
 
+eval_app.command("agreement")(agreement)
 eval_app.command("crossval")(crossval)
 
 

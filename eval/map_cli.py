@@ -13,7 +13,7 @@ from rich.console import Console
 
 from eval.mapping.console import tables
 from eval.mapping.figures import expert_figures
-from eval.mapping.fragment import write_fragment
+from eval.mapping.fragment import write_fragment, write_into_artifact
 from eval.mapping.native_stdout import native_stdout_dropped
 from eval.mapping.plot import refuse_plot, write_plot
 from eval.mapping.rated import rate_categories
@@ -65,6 +65,9 @@ def map_experts(  # noqa: PLR0913 - an option is an argument
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the frontier to this .svg or .png file.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the mapping as a gateway's router section (YAML).")] = None,
+    artifact: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Also write the mapping into this artifact.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
 ) -> None:
     """Choose the expert of each category: the highest expected win rate that budgets allow, and how sure it is."""
@@ -83,6 +86,8 @@ def map_experts(  # noqa: PLR0913 - an option is an argument
     document = _document(data, experts, _latencies_s(latency_s or []), request)
     if out is not None:
         write_fragment(out, document)
+    if artifact is not None:
+        write_into_artifact(artifact, document)
     if plot is not None:
         write_plot(plot, document)
     _print(document, as_json=as_json)

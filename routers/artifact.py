@@ -60,6 +60,12 @@ class PartCard(msgspec.Struct, frozen=True):
     settings: dict[str, float]
 
 
+class _Format(msgspec.Struct, frozen=True):
+    """What a manifest of any version says."""
+
+    format: str
+
+
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything but the arrays. created: ISO date. mapping: for each category its experts, best first."""
 
@@ -120,7 +126,7 @@ def load_artifact(path: Path) -> Artifact:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays: Arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, TypeError, AttributeError) as error:  # the last two: numbers that numpy lacks
         raise ArtifactCorrupt(str(path), f"cannot be read: {error}") from error
     if not {"manifest", "sha256"} <= metadata.keys():
         raise ArtifactCorrupt(str(path), "has no manifest")
@@ -128,9 +134,10 @@ def load_artifact(path: Path) -> Artifact:
     if actual != metadata["sha256"]:
         raise ArtifactCorrupt(str(path), f"its sha256 is {actual}, it says {metadata['sha256']}")
     try:
+        found = msgspec.json.decode(metadata["manifest"], type=_Format).format
+        if found != FORMAT:
+            raise ArtifactCorrupt(str(path), f"its format is {found!r}, this version reads {FORMAT!r}")
         manifest = msgspec.json.decode(metadata["manifest"], type=Manifest)
-        if manifest.format != FORMAT:
-            raise ArtifactCorrupt(str(path), f"its format is {manifest.format!r}, this version reads {FORMAT!r}")
         return Artifact(manifest, _head(manifest, arrays), _single(arrays["expected"]))
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError, IndexError) as error:
         raise ArtifactCorrupt(str(path), f"its manifest and arrays do not fit: {error!r}") from error

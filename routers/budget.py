@@ -75,11 +75,15 @@ def weight_for_budget(expected: F32, costs: F32, budget: float, name: str = "ave
 def choose(expected: F32, costs: F32, weight: float) -> npt.NDArray[np.intp]:
     """Each text's best expert; the cheapest of equals. Shapes: expected (N, E), costs (E,) -> (N,)."""
     order = np.argsort(costs, kind="stable")
-    net = expected[:, order].astype(np.float64) - weight * costs[order]
+    net = expected[:, order].astype(np.float64) - weight * costs[order].astype(np.float64)
     chosen: npt.NDArray[np.intp] = order[net.argmax(axis=1)]
     return chosen
 
 
 def average_cost(expected: F32, costs: F32, weight: float) -> float:
-    """What `choose` costs on average. Shapes: expected (N, E), costs (E,)."""
-    return float(costs[choose(expected, costs, weight)].mean())
+    """What `choose` costs on average; where all choose the cheapest, exactly its cost.
+
+    Shapes: expected (N, E), costs (E,).
+    """
+    above = costs.astype(np.float64) - float(costs.min())
+    return float(costs.min()) + float(above[choose(expected, costs, weight)].mean())

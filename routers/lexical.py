@@ -53,13 +53,13 @@ class LexicalSpace:
         """The texts in this space; a text without any n-gram has an empty row."""
         return [
             LexicalRow(_weighted(word_buckets(pieces), self.words), _weighted(letter_buckets(text), self.letters))
-            for text, pieces in zip(encoded.texts, encoded.word_pieces, strict=True)
+            for text, pieces in zip(encoded.texts, _pieces(encoded), strict=True)
         ]
 
 
 def fit_lexical(encoded: Encoded) -> LexicalSpace:
     """The space in which these texts' rare n-grams weigh most."""
-    words = [word_buckets(pieces) for pieces in encoded.word_pieces]
+    words = [word_buckets(pieces) for pieces in _pieces(encoded)]
     letters = [letter_buckets(text) for text in encoded.texts]
     return LexicalSpace(_inverse_frequency(words), _inverse_frequency(letters))
 
@@ -73,6 +73,11 @@ def letter_buckets(text: str) -> npt.NDArray[np.intp]:
     """Buckets of two to five bytes in a row, across word ends, in lower case, spaces evened, repeats kept."""
     plain = f" {' '.join(text[:LETTERS].lower().split())} ".encode("utf-8", "replace")[:LETTERS]
     return _buckets(np.frombuffer(plain, np.uint8).astype(np.uint64), LETTER_ORDERS)
+
+
+def _pieces(encoded: Encoded) -> Sequence[Tokens]:
+    """Each text's word pieces; none for any of them where the encoder shows none."""
+    return encoded.word_pieces or (np.empty(0, np.int64),) * len(encoded)
 
 
 def _buckets(symbols: U64, orders: Sequence[int]) -> npt.NDArray[np.intp]:

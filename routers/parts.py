@@ -107,7 +107,7 @@ class NeighbourPart:
         known = ~np.isnan(targets)
         weight = np.einsum("bk,bko->bo", weights, known.astype(np.float32))
         total = np.einsum("bk,bko->bo", weights, np.where(known, targets, 0))
-        return np.asarray(np.where(weight > 0, total / np.maximum(weight, 1e-9), self.prior), np.float32)
+        return np.asarray(np.where(weight > 0, total / np.where(weight > 0, weight, 1), self.prior), np.float32)
 
     def columns(self, kept: Sequence[int]) -> NeighbourPart:
         """The same part for some of its columns."""
@@ -195,7 +195,7 @@ class TreesPart:
     def scores(self, features: Features) -> F32:
         """Shapes: (B, O)."""
         projected = features.dense @ self.projection
-        return np.array([self._one(row) for row in projected], np.float32).reshape(len(features), -1)
+        return np.array([self._one(row) for row in projected], np.float32).reshape(len(features), len(self.bias))
 
     def _one(self, row: F32) -> F32:
         at = self.roots

@@ -63,7 +63,7 @@ class CategoryBlend:
         logs = [log_softmax(s / t) for s, t in zip(logits, self.temperatures, strict=True)]
         mixed = sum((w * x for w, x in zip(self.weights, logs, strict=True)), np.zeros_like(raw[0]))
         probabilities = np.asarray(np.exp(log_softmax(mixed / np.float32(self.temperature))), np.float32)
-        return _recalibrated(probabilities, self.confidence) if self.confidence.size else probabilities
+        return recalibrated(probabilities, self.confidence) if self.confidence.size else probabilities
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,14 +190,21 @@ def as_logits(kind: str, scores: F32) -> F32:
     return np.log(np.maximum(scores, _FLOOR)) if kind in _PROBABILITIES else scores
 
 
-def _recalibrated(probabilities: F32, confidence: F32) -> F32:
-    """Each row's highest probability as `confidence` reads it, the others sharing what is left as before."""
-    top = probabilities.max(axis=1, keepdims=True)
-    read = np.interp(top, confidence[0], confidence[1]).astype(np.float32)
-    rest = np.where(top < 1, (1 - read) / np.maximum(1 - top, 1e-9), 0)
-    best = probabilities.argmax(axis=1)
-    spread = np.asarray(probabilities * rest, np.float32)
-    spread[np.arange(len(best)), best] = read[:, 0]
+def recalibrated(probabilities: F32, confidence: F32) -> F32:
+    """Each row's highest probability as `confidence` reads it, the others sharing what is left as before.
+
+    It is read no lower than lets it stay the highest. Shapes: (B, C), (2, K) -> (B, C).
+    """
+    rows, best = np.arange(len(probabilities)), probabilities.argmax(axis=1)
+    top = probabilities[rows, best]
+    others = probabilities.copy()
+    others[rows, best] = 0
+    shares = others / np.maximum(others.sum(axis=1, keepdims=True), 1e-30)
+    second = shares.max(axis=1)
+    read = np.maximum(np.interp(top, confidence[0], confidence[1]), second / (1 + second))
+    read = np.where(second > 0, read, 1)  # nothing to share what is left
+    spread = np.asarray(shares * (1 - read)[:, None], np.float32)
+    spread[rows, best] = read
     return spread
 
 

@@ -5,21 +5,27 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from cachetools import LRUCache
 
 from experts.errors import UnknownExpert
+from experts.types import Category
+from routers.ask import DEFAULT_MAX_CHARS
 from routers.local import Case, rank_experts
 from routers.types import RouteDecision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from experts.types import Category, ExpertId, Feature
+    from experts.types import ExpertId, Feature
     from routers.ask import Ask
     from routers.batching import BatchingEncoder
     from routers.types import Profile, RoutingHead
+
+
+UNNAMED: Final = Category("any")  # of a head that was fitted on outcomes alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +46,10 @@ class TwoStepRouter:
     """Global step, then local step. Judgements of texts are cached by content; the local step is done anew each time.
 
     features: what each expert can do. cache_entries: how many judgements are remembered, the most recent ones.
-    penalty: what the moment adds to an expert's cost.
+    ask_chars: the longest ask it makes use of. penalty: what the moment adds to an expert's cost.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a router, each given by name where it is put together
         self,
         encoder: BatchingEncoder,
         head: RoutingHead,
@@ -51,6 +57,7 @@ class TwoStepRouter:
         features: Mapping[ExpertId, frozenset[Feature]],
         *,
         cache_entries: int = 10_000,
+        ask_chars: int = DEFAULT_MAX_CHARS,
         penalty: Callable[[ExpertId], float] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -59,12 +66,18 @@ class TwoStepRouter:
         self._profiles = profiles
         self._features = features
         self._cache: LRUCache[bytes, _Judgement] = LRUCache(cache_entries)
+        self._ask_chars = ask_chars
         self._penalty = penalty
         self._clock = clock
 
     def profiles(self) -> Sequence[str]:
         """The virtual model names this router answers to, without the `coe/` prefix."""
         return tuple(self._profiles)
+
+    @property
+    def ask_chars(self) -> int:
+        """The longest ask it makes use of."""
+        return self._ask_chars
 
     def close(self) -> None:
         """Let the encoder's thread go."""
@@ -100,12 +113,12 @@ class TwoStepRouter:
         encoded = await self._encoder.encode(text)
         encoded_s = self._clock()
         opinions = self._head.opinions(encoded)
-        row = opinions.probabilities[0]
+        names = self._head.categories or (UNNAMED,)
+        row = opinions.probabilities[0] if self._head.categories else np.ones(1, np.float32)
         order = row.argsort()[::-1]
         best, second = float(row[order[0]]), float(row[order[1]]) if len(row) > 1 else 0.0
         timings_ms["encode"] = _ms(encoded_s - started_s)
         timings_ms["global"] = _ms(self._clock() - encoded_s)
-        names = self._head.categories
         return _Judgement(
             categories={names[i]: round(float(row[i]), 6) for i in order},
             qualities=dict(zip(self._head.experts, opinions.qualities[0].tolist(), strict=True)),

@@ -79,6 +79,10 @@ class Router(Protocol):
     def profiles(self) -> Sequence[str]:
         """The virtual model names this router answers to, without the `coe/` prefix."""
 
+    @property
+    def ask_chars(self) -> int:
+        """The longest ask it makes use of; what it was fitted on was not cut shorter."""
+
     def close(self) -> None:
         """Give up what the router holds; it decides nothing afterwards."""
 

@@ -37,7 +37,8 @@ def route(
     router = build_router(settings, open_store(settings))
     if router is None:
         raise InvalidConfig(str(path), [ConfigError("router", None, "is missing: there is nothing to decide")])
-    decision = asyncio.run(router.route(extract_ask([{"role": "user", "content": prompt}]), profile=profile))
+    ask = extract_ask([{"role": "user", "content": prompt}], max_chars=router.ask_chars)
+    decision = asyncio.run(router.route(ask, profile=profile))
     router.close()
     if json:
         output.as_json(decision)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from routers.types import F32, Encoded, Encoder, Opinions, Profile, RoutingHead
 
 TARGET_RATIO: Final = 0.99
+_SAME: Final = 0.999  # cosine; a text's vector in memory is kept in half precision
 
 
 class EncoderAgreement(msgspec.Struct, frozen=True):
@@ -43,7 +44,11 @@ class EncoderAgreement(msgspec.Struct, frozen=True):
 
 
 class AgreementDocument(msgspec.Struct, frozen=True):
-    """A run of `coe eval agreement`; the first row is what the gateway runs, and `holds` speaks of it alone."""
+    """A run of `coe eval agreement`; the first row is what the gateway runs, and `holds` speaks of it alone.
+
+    seen_ratio: share of prompts all but equal to one that the head was fitted on; such agree more. None where it has
+    no memory.
+    """
 
     title: str
     n: int
@@ -53,6 +58,7 @@ class AgreementDocument(msgspec.Struct, frozen=True):
     target_ratio: float
     holds: bool
     rows: tuple[EncoderAgreement, ...]
+    seen_ratio: float | None = None
     kind: str = "agreement"
     schema: int = 1
 
@@ -64,7 +70,10 @@ class AgreementDocument(msgspec.Struct, frozen=True):
         shares = " and ".join(f"{100 * share:.2f}% of {what}" for what, share in said if share is not None)
         outcome = "that is at least" if self.holds else "that is NOT"
         target = f"{outcome} {100 * self.target_ratio:.0f}%"
-        return f"{first.name} and {self.reference} agree on {shares} of {self.n} prompts: {target}"
+        seen = (
+            f"; {100 * self.seen_ratio:.0f}% resemble texts it was fitted on, which flatters" if self.seen_ratio else ""
+        )
+        return f"{first.name} and {self.reference} agree on {shares} of {self.n} prompts: {target}{seen}"
 
 
 @dataclass(frozen=True)
@@ -111,11 +120,14 @@ def compare(
     reference: Contender,
     others: Sequence[Contender],
     choosing: Choosing,
+    *,
+    memory: F32 | None = None,
     say: Callable[[int], None] = lambda _: None,
 ) -> AgreementDocument:
     """Put every prompt through every encoder in turn, so that a busy moment touches all of them.
 
     others: the gateway's own first. say: told how many prompts are done.
+    Shapes: memory (M, D), the last view of the texts that the head was fitted on.
     Raises: ValueError: no prompts, or nobody to compare.
     """
     if not texts or not others:
@@ -142,7 +154,12 @@ def compare(
         target_ratio=TARGET_RATIO,
         holds=all(r is None or r >= TARGET_RATIO for r in (rows[0].category_ratio, rows[0].expert_ratio)),
         rows=rows,
+        seen_ratio=None if memory is None else _seen_ratio(encoded[1], memory),
     )
+
+
+def _seen_ratio(encoded: Sequence[Encoded], memory: F32) -> float:
+    return float(np.mean([(memory @ one.vectors[0, -memory.shape[1] :]).max() > _SAME for one in encoded]))
 
 
 def _seen(

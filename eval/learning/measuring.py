@@ -86,7 +86,7 @@ def measured(
 
 
 def judged_out_of_fold(known: LearningSet, folds: int, methods: Sequence[str], say: Callable[[str], None]) -> Judged:
-    """What fits say of texts they have not seen, all texts of a file; those out of scope are seen by every fit.
+    """What fits say of texts they have not seen, all texts of a file, those out of scope too.
 
     Raises: ConfigError: a category is missing from one fold's fit: too few texts for so many folds.
     """

@@ -67,7 +67,9 @@ def out_of_fold_metrics(fitted: Fitted, known: LearningSet) -> dict[str, float]:
         metrics |= {f"loss_{name}": loss for name, loss in fitted.categories.losses.items()}
     if fitted.qualities is not None and known.scores is not None:
         scores = known.scores[fitted.rows]
-        metrics["quality"] = known_mean(chosen_scores(scores, fitted.qualities.qualities.argmax(axis=1)))
+        chosen = chosen_scores(scores, fitted.qualities.qualities.argmax(axis=1))
+        if not np.isnan(chosen).all():
+            metrics["quality"] = known_mean(chosen)
         metrics["best_single_quality"] = known_mean(scores[:, best_single(scores)])
         metrics |= {f"error_{name}": error for name, error in fitted.qualities.errors.items()}
     return {name: round(float(value), 6) for name, value in metrics.items()}

@@ -1,7 +1,8 @@
 """The published encoder file as its makers run it, what the fused integer graph has to agree with.
 
 Weights are int8 on disk and floats in the product, activations are floats, onnxruntime optimises as it likes; the
-layers that are views become outputs of the graph in memory, and are pooled here.
+layers that are views become outputs of the graph in memory, and are pooled here. Its workers wait as the gateway's do:
+by default they would spin into the time of whoever encodes next.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from onnx import helper
 
 from experts.errors import ConfigError
+from routers.encoder import SPIN_US
 from routers.types import Encoded
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class ReferenceEncoder:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
         graph = with_views(model, views).SerializeToString()
         self._session: Any = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         parts = (graph, tokenizer.read_bytes(), str(max_tokens).encode())

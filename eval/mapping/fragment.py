@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import yaml
 
+from experts.errors import ConfigError
+from routers.artifact import load_artifact, save_artifact
 from routers.row_files import whole_file
 
 if TYPE_CHECKING:
@@ -18,6 +22,21 @@ def router_section(document: MappingDocument) -> dict[str, object]:
     """`general` and `mapping`: for each category its expert, then the others that are hosted, best first."""
     mapping = {choice.category: [choice.expert, *choice.runners_up] for choice in document.categories}
     return {"router": {"general": document.general, "mapping": mapping}}
+
+
+def write_into_artifact(path: Path, document: MappingDocument) -> None:
+    """Give the artifact this mapping, which a gateway follows where its configuration has none of its own.
+
+    Raises: ConfigError: a category of the mapping is none of the artifact's.
+    """
+    loaded = load_artifact(path)
+    known = loaded.manifest.categories
+    for choice in document.categories:
+        if choice.category not in known:
+            raise ConfigError("category", choice.category, f"is none of {path}, which has {', '.join(known)}")
+    mapping = {choice.category: (choice.expert, *choice.runners_up) for choice in document.categories}
+    manifest = msgspec.structs.replace(loaded.manifest, mapping=mapping, general=document.general)
+    save_artifact(path, replace(loaded, manifest=manifest))
 
 
 def write_fragment(path: Path, document: MappingDocument) -> None:

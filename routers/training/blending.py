@@ -49,6 +49,8 @@ def fit_category_weights(logs: Sequence[F32], labels: Labels) -> F32:
 
     start = np.full(len(logs), 1 / len(logs))
     weights = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(logs)).x
+    if not weights.any():  # no part tells anything: the least wrong one alone
+        weights[np.argmin([log_loss(part, labels) for part in logs])] = 1
     return _without_crumbs(weights)
 
 

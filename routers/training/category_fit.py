@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from routers.trained import CategoryBlend, ScopeDetector, as_logits, log_softmax, scope_signals
+from routers.trained import NEAREST, CategoryBlend, ScopeDetector, as_logits, log_softmax, scope_signals
 from routers.training.blending import fit_category_weights, fit_temperature, log_loss
 from routers.training.kernel_fit import MOST_TEXTS, KernelRecipe
 from routers.training.recipes import Centroids, Logistic, Mlp, Neighbours
@@ -54,12 +54,9 @@ def fit_categories(
     raw: dict[str, F32] = {}
     parts: dict[str, AnyPart] = {}
     everything = np.arange(len(design))
-    for method in methods:
+    for method in _possible(methods, len(design), say):
         say(f"categories: {method}")
         if method == "kernel":
-            if len(design) > MOST_TEXTS:
-                say(f"categories: no kernel, {len(design)} texts are more than {MOST_TEXTS}")
-                continue
             gram = _KERNEL.gram(design)
             recipe, raw[method] = _KERNEL.tried(
                 gram, targets, folds, lambda s: _loss("kernel", s[known], labels[known])
@@ -78,9 +75,9 @@ def fit_scope(fit: CategoryFit, design: Design, folds: Sequence[Held], outside: 
     outside: the signals of texts known to be out of scope; with none, the familiar is what is in scope: signals of
     equal weight, and 0 where the least familiar twentieth of the texts begins. Shapes: (O, 2 P + 2).
     """
-    similarity = np.full((len(design), max(len(held) for _, held in folds) + 5), -1.0, np.float32)
+    similarity = np.full((len(design), NEAREST), -1.0, np.float32)
     for fitted, held in folds:
-        near = np.sort(design.similarities[np.ix_(held, fitted)], axis=1)[:, -5:]
+        near = np.sort(design.similarities[np.ix_(held, fitted)], axis=1)[:, -NEAREST:]
         similarity[held, : near.shape[1]] = near
     inside = scope_signals(fit.raw, fit.blend.temperatures, similarity)
     mean, spread = inside.mean(axis=0), np.maximum(inside.std(axis=0), 1e-6)
@@ -97,6 +94,14 @@ def fit_scope(fit: CategoryFit, design: Design, folds: Sequence[Held], outside: 
     return ScopeDetector(weights.astype(np.float32), float(model.intercept_[0] - mean @ weights))
 
 
+def _possible(methods: Sequence[str], texts: int, say: Say) -> Sequence[str]:
+    """The methods that so many texts allow; neighbours where none is left."""
+    if "kernel" in methods and texts > MOST_TEXTS:
+        say(f"categories: no kernel, {texts} texts are more than {MOST_TEXTS}")
+        methods = [method for method in methods if method != "kernel"]
+    return methods or ("neighbours",)
+
+
 def _recipes(method: str) -> Sequence[Recipe]:
     return {
         "neighbours": _NEIGHBOURS,
@@ -109,10 +114,10 @@ def _recipes(method: str) -> Sequence[Recipe]:
 def _best(
     recipes: Sequence[Recipe], design: Design, targets: F32, folds: Sequence[Held], labels: Labels
 ) -> tuple[Recipe, F32]:
-    """The recipe of the least out-of-fold loss; several are told apart on the first fold alone."""
+    """The recipe of the least out-of-fold loss; several are told apart on the first labelled fold alone."""
     known = labels >= 0
     if len(recipes) > 1:
-        fitted, held = folds[0]
+        fitted, held = next(fold for fold in folds if known[fold[1]].any())
         rows = held[known[held]]
 
         def first_fold(recipe: Recipe) -> float:

@@ -11,7 +11,7 @@ from experts.errors import ConfigError
 from routers.trained import FeatureSpace, TrainedHead, scope_signals
 from routers.training.category_fit import CATEGORY_METHODS, fit_categories, fit_scope
 from routers.training.design import Design
-from routers.training.folds import held_out_folds
+from routers.training.folds import held_out_folds, plain
 from routers.training.quality_fit import QUALITY_METHODS, fit_qualities
 
 if TYPE_CHECKING:
@@ -76,18 +76,22 @@ def fit_head(
     wanted = _methods(methods)
     inside = np.flatnonzero(known.in_scope)
     design = Design(known.encoded.select(inside))
-    names, labels = _labels([known.labels[i] for i in inside])
+    names, labels = _labels([known.labels[i] for i in inside], design.encoded.texts)
+    scores = None if known.scores is None else known.scores[inside]
+    if scores is not None and np.isnan(scores).all():
+        raise ConfigError("data", None, "no expert has a score on a text in scope")
+    if not names and scores is None:
+        raise ConfigError("data", None, "has neither categories nor scores: nothing to learn")
     folds = held_out_folds(design.encoded.texts, labels, FOLDS)
+    if len(folds) < _FEWEST:
+        raise ConfigError("data", len(inside), "texts in scope, needs at least two different ones")
     categories = qualities = scope = None
     if names:
         methods_c = [m for m in CATEGORY_METHODS if m in wanted]
         categories = fit_categories(design, labels, len(names), folds, methods=methods_c, say=say)
-    scores = None if known.scores is None else known.scores[inside]
     if scores is not None:
         methods_q = [m for m in QUALITY_METHODS if m in wanted]
         qualities = fit_qualities(design, scores, labels, categories, folds, methods=methods_q, say=say)
-    if not names and scores is None:
-        raise ConfigError("data", None, "has neither categories nor scores: nothing to learn")
     space = FeatureSpace(np.ascontiguousarray(design.last), design.space)
     if categories is not None:
         scope = fit_scope(categories, design, folds, _outside_signals(known, categories, space))
@@ -104,16 +108,18 @@ def _methods(asked: Sequence[str]) -> set[str]:
     return every if "auto" in asked else set(asked)
 
 
-def _labels(labels: Sequence[Category | None]) -> tuple[tuple[Category, ...], npt.NDArray[np.int64]]:
+def _labels(
+    labels: Sequence[Category | None], texts: Sequence[str]
+) -> tuple[tuple[Category, ...], npt.NDArray[np.int64]]:
     """The categories in order, and each text's number. Raises: ConfigError: one has a single text."""
-    counts: dict[Category, int] = {}
-    for label in labels:
+    different: dict[Category, set[str]] = {}
+    for label, text in zip(labels, texts, strict=True):
         if label is not None:
-            counts[label] = counts.get(label, 0) + 1
-    for name, count in counts.items():
-        if count < _FEWEST:
-            raise ConfigError("category", name, f"has {count} text, needs at least {_FEWEST}")
-    names = tuple(sorted(counts))
+            different.setdefault(label, set()).add(plain(text))
+    for name, own in different.items():
+        if len(own) < _FEWEST:
+            raise ConfigError("category", name, f"has {len(own)} text, needs at least {_FEWEST} different ones")
+    names = tuple(sorted(different))
     number = {name: i for i, name in enumerate(names)}
     return names, np.array([-1 if label is None else number[label] for label in labels], np.int64)
 

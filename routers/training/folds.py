@@ -32,6 +32,10 @@ def held_out_folds(texts: Sequence[str], labels: npt.NDArray[np.int64], folds: i
     return [(rows[fold != f], rows[fold == f]) for f in np.unique(fold)]
 
 
+def plain(text: str) -> str:
+    """What makes two texts equal: spacing and letter case do not count."""
+    return " ".join(text.casefold().split())
+
+
 def _draw(text: str) -> int:
-    plain = " ".join(text.casefold().split())
-    return int.from_bytes(hashlib.sha256(plain.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+    return int.from_bytes(hashlib.sha256(plain(text).encode("utf-8", "surrogatepass")).digest()[:8], "big")

@@ -84,6 +84,14 @@ class KernelRecipe:
         )
 
 
+def column_means(targets: F32) -> F32:
+    """Each column's mean; the mean of all that is known, or 0, where nothing of a column is. Shapes: (N, O) -> (O,)."""
+    known = ~np.isnan(targets)
+    counts, sums = known.sum(axis=0), np.where(known, targets, 0).sum(axis=0, dtype=np.float64)
+    otherwise = sums.sum() / max(1, counts.sum())
+    return np.asarray(np.where(counts > 0, sums / np.maximum(counts, 1), otherwise), np.float32)
+
+
 def fill_unknown(targets: F32) -> F32:
     """Unknown outcomes as two-way means say: the column's mean plus how much easier the row is than its columns.
 
@@ -92,7 +100,7 @@ def fill_unknown(targets: F32) -> F32:
     known = ~np.isnan(targets)
     if known.all():
         return targets
-    columns = np.nan_to_num(np.nanmean(targets, axis=0))
+    columns = column_means(targets)
     off = np.where(known, targets - columns, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
     return np.asarray(np.where(known, targets, columns + off[:, None]), np.float32)
 
@@ -106,7 +114,7 @@ def _solve(gram: F32, targets: F32, penalty: float) -> tuple[F32, F32]:
     masks, kind = np.unique(known, axis=1, return_inverse=True)
     if masks.shape[1] > _MOST_MASKS:
         targets, masks, kind = fill_unknown(targets), np.ones((len(targets), 1), np.bool_), np.zeros_like(kind)
-    mean, alpha = np.zeros(targets.shape[1], np.float32), np.zeros(targets.shape, np.float32)
+    mean, alpha = column_means(targets), np.zeros(targets.shape, np.float32)
     for number, mask in enumerate(masks.T):
         columns, rows = np.flatnonzero(kind == number), np.flatnonzero(mask)
         if len(rows):

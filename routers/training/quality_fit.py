@@ -9,7 +9,7 @@ import numpy as np
 
 from routers.trained import QualityBlend
 from routers.training.blending import fit_quality_weights
-from routers.training.kernel_fit import MOST_TEXTS, KernelRecipe
+from routers.training.kernel_fit import MOST_TEXTS, KernelRecipe, column_means
 from routers.training.recipes import Neighbours, Ridge
 from routers.training.trees import Trees
 from routers.win_rates import shrunk_win_rates
@@ -114,14 +114,15 @@ def _win_rates(scores: F32, labels: Labels, count: int) -> F32:
     """Shrunk win rates of the labelled texts; an expert that none of them asked has its mean. Shapes: -> (C, E)."""
     known = labels >= 0
     asked = ~np.isnan(scores[known]).all(axis=0)
-    rates = np.tile(np.nan_to_num(np.nanmean(scores, axis=0)), (count, 1))
-    rates[:, asked] = shrunk_win_rates(scores[known][:, asked], labels[known], category_count=count)[0]
+    rates = np.tile(column_means(scores), (count, 1))
+    if asked.any():
+        rates[:, asked] = shrunk_win_rates(scores[known][:, asked], labels[known], category_count=count)[0]
     return rates.astype(np.float32)
 
 
 def _blended(parts: dict[str, AnyPart], expected: dict[str, F32], scores: F32, win_rates: F32) -> QualityFit:
     names = [*parts, "categories"]
-    used = [name for name in names if expected[name].any()]
+    used = [name for name in names if expected[name].any()] or names[:1]  # all experts may score 0 on all texts
     weights = dict(zip(used, fit_quality_weights([expected[name] for name in used], scores), strict=True))
     kept = {name: part for name, part in parts.items() if weights.get(name) or name == "neighbours"}
     order = [*kept, "categories"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import numpy as np
 
 from routers.parts import CentroidPart, LinearPart, MlpPart, NeighbourPart
-from routers.training.kernel_fit import fill_unknown
+from routers.training.kernel_fit import column_means, fill_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     Rows = npt.NDArray[np.intp]
     Floats = npt.NDArray[np.floating[Any]]
+
+_FEWEST_TO_STOP: Final = 20  # texts: a tenth of fewer says nothing
+_ABSENT: Final = -30.0  # the log odds of a class that no text has
 
 
 class Recipe(Protocol):
@@ -66,8 +70,7 @@ class Neighbours(Plain):
 
     def fit(self, design: Design, rows: Rows, targets: F32) -> NeighbourPart:  # noqa: ARG002 - it looks up at run time
         """Remember the targets."""
-        prior = np.nanmean(targets, axis=0).astype(np.float32)
-        return NeighbourPart(min(self.k, len(rows)), self.temperature, targets, prior)
+        return NeighbourPart(min(self.k, len(rows)), self.temperature, targets, column_means(targets))
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,10 @@ class Logistic(Plain):
         rows, targets = _labelled(rows, targets)
         labels, scale = targets.argmax(axis=1), _spread(design.middle[rows])
         dense = np.hstack([(design.middle[rows] - scale[0]) / scale[1], design.last[rows]])
+        if len(np.unique(labels)) == 1:
+            return LinearPart(np.zeros((dense.shape[1], targets.shape[1]), np.float32), _only_class(labels, targets))
         model = LogisticRegression(C=self.inverse_penalty, max_iter=200, tol=1e-3)
-        model.fit(dense, labels)
+        _fit_to_the_limit(model, dense, labels)
         weights, bias = _all_classes(model.coef_, model.intercept_, model.classes_, targets.shape[1])
         return _unscaled(weights, bias, *scale)
 
@@ -123,7 +128,7 @@ class Ridge(Plain):
         """Solve in closed form; unknown targets are filled first (`fill_unknown`)."""
         scale = _spread(design.middle[rows])
         dense = np.hstack([(design.middle[rows] - scale[0]) / scale[1], design.last[rows]])
-        filled, mean, centre = fill_unknown(targets), np.nanmean(targets, axis=0), dense.mean(axis=0)
+        filled, mean, centre = fill_unknown(targets), column_means(targets), dense.mean(axis=0)
         off = dense - centre
         gram = off.T @ off + self.penalty * np.eye(dense.shape[1], dtype=np.float32)
         weights = np.linalg.solve(gram, off.T @ (filled - mean))
@@ -136,7 +141,7 @@ class Ridge(Plain):
 
 @dataclass(frozen=True)
 class Mlp(Plain):
-    """One hidden layer, stopped when a tenth of the texts it does not see gets worse."""
+    """One hidden layer, stopped when a tenth of the texts it does not see gets worse, if there are enough of them."""
 
     hidden: int = 128
     name: str = "mlp"
@@ -148,14 +153,35 @@ class Mlp(Plain):
         rows, targets = _labelled(rows, targets)
         labels, scale = targets.argmax(axis=1), _spread(design.middle[rows])
         dense = np.hstack([(design.middle[rows] - scale[0]) / scale[1], design.last[rows]])
+        counts = np.unique(labels, return_counts=True)[1]
+        if len(counts) == 1:
+            none = np.zeros((dense.shape[1], 1), np.float32), np.zeros(1, np.float32)
+            return MlpPart(*none, np.zeros((1, targets.shape[1]), np.float32), _only_class(labels, targets))
+        early = len(labels) >= _FEWEST_TO_STOP and bool(counts.min() > 1)
         model = MLPClassifier(
-            (self.hidden,), alpha=1e-3, learning_rate_init=3e-3, max_iter=60, early_stopping=True, random_state=0
+            (self.hidden,), alpha=1e-3, learning_rate_init=3e-3, max_iter=60, early_stopping=early, random_state=0
         )
-        model.fit(np.asarray(dense, np.float32), labels)
+        _fit_to_the_limit(model, np.asarray(dense, np.float32), labels)
         (inner, outer), (inner_bias, bias) = model.coefs_, model.intercepts_
         outer, bias = _all_classes(outer.T, bias, model.classes_, targets.shape[1])
         line = _unscaled(inner, inner_bias, *scale)
         return MlpPart(line.weights, line.bias, outer, bias)
+
+
+def _fit_to_the_limit(model: Any, inputs: F32, labels: npt.NDArray[np.intp]) -> None:  # noqa: ANN401 - no types
+    """Fit; that it ends at its last step is meant, and no news to who trains."""
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - a training extra
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(inputs, labels)
+
+
+def _only_class(labels: npt.NDArray[np.intp], targets: F32) -> F32:
+    """The biases where all texts are of one class. Shapes: -> (O,)."""
+    bias = np.full(targets.shape[1], _ABSENT, np.float32)
+    bias[labels[0]] = 0
+    return bias
 
 
 def _labelled(rows: Rows, targets: F32) -> tuple[Rows, F32]:
@@ -184,6 +210,6 @@ def _all_classes(
     """Weights (D, O) and biases (O,): two classes have one row in scikit-learn, an absent class has none."""
     if len(classes) == 2 and len(coefficients) == 1:  # noqa: PLR2004 - scikit-learn's special case
         coefficients, intercepts = np.vstack([-coefficients, coefficients]) / 2, np.r_[-intercepts, intercepts] / 2
-    weights, bias = np.zeros((coefficients.shape[1], count), np.float32), np.full(count, -30, np.float32)
+    weights, bias = np.zeros((coefficients.shape[1], count), np.float32), np.full(count, _ABSENT, np.float32)
     weights[:, classes], bias[classes] = coefficients.T, intercepts
     return weights, bias

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from routers.parts import TreesPart
+from routers.training.kernel_fit import column_means
 from routers.training.recipes import Plain
 
 if TYPE_CHECKING:
@@ -33,10 +34,17 @@ class Trees(Plain):
         from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415 - a training extra
 
         dense = np.hstack([design.middle[rows], design.last[rows]])
-        projection = np.linalg.eigh(np.cov(dense, rowvar=False))[1][:, ::-1][:, : self.axes].astype(np.float32)
+        projection = np.linalg.eigh(np.cov(dense, rowvar=False, bias=True))[1][:, ::-1][:, : self.axes].astype(
+            np.float32
+        )
         inputs, tables, bias = dense @ projection, _Tables(), np.zeros(targets.shape[1], np.float32)
+        otherwise = column_means(targets)
         for column in range(targets.shape[1]):
             known = ~np.isnan(targets[:, column])
+            if not known.any():
+                bias[column] = otherwise[column]
+                tables.add([])
+                continue
             model = HistGradientBoostingRegressor(
                 max_iter=self.rounds, max_depth=self.depth, learning_rate=0.05, min_samples_leaf=40, random_state=0
             )

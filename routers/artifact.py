@@ -145,10 +145,9 @@ def load_artifact(path: Path) -> Artifact:
 
 def part_card(name: str, part: AnyPart) -> PartCard:
     """The part's line in the manifest."""
-    settings = {
-        f.name: getattr(part, f.name) for f in fields(part) if not isinstance(getattr(part, f.name), np.ndarray)
-    }
-    return PartCard(name, part.kind, settings)
+    own = {field.name: getattr(part, field.name) for field in fields(part)}
+    settings = {key: float(value) for key, value in own.items() if not isinstance(value, np.ndarray)}
+    return PartCard(name, part.kind, settings)  # floats all: a manifest read again has the same bytes
 
 
 def _manifest_json(manifest: Manifest) -> str:

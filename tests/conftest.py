@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -49,3 +49,11 @@ def encoder_paths(example_settings: Settings, weights: Callable[[WeightsSpec], P
     assert example_settings.router is not None
     encoder = example_settings.router.encoder
     return weights(encoder.model.spec()), weights(encoder.tokenizer.spec())
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Fits of a few hundred texts: threads that wait for each other spinning take longer than the work."""
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="scikit-learn brings it, by the extra `train`")
+    with threadpoolctl.threadpool_limits(1):
+        yield

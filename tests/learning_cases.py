@@ -24,7 +24,7 @@ def fields(n: int, count: int = 3) -> list[int]:
 
 
 def texts(n: int, seed: int = 0, *, count: int = 3, noise: float = 0.25, strange: bool = False) -> Encoded:
-    """n texts whose two views lie around their field's centre. strange: of fields that nobody knows."""
+    """Texts whose two views lie around their field's centre. strange: of fields that nobody knows."""
     random = np.random.default_rng(seed)
     centres = np.random.default_rng(99 if strange else 7).normal(size=(8, 2, SIZE)) / SIZE**0.5
     own = fields(n, count)
@@ -53,7 +53,7 @@ def scores(n: int, seed: int = 0, unknown: float = 0.0) -> F32:
 
 
 def learning(n: int, seed: int = 0, *, unknown: float = 0.0) -> LearningSet:
-    """n texts with their fields and the experts' scores."""
+    """Texts with their fields and the experts' scores."""
     experts = tuple(map(ExpertId, EXPERTS))
     return LearningSet(texts(n, seed), labels(n), np.ones(n, np.bool_), experts, scores(n, seed, unknown))
 

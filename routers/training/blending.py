@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     Labels = npt.NDArray[np.int64]
 
+_ROUNDING: Final = 1e-6
 _LEAST_WEIGHT: Final = 0.02  # of the largest: a part that adds less is not worth its time
 
 
@@ -65,6 +66,7 @@ def fit_quality_weights(scores: Sequence[F32], outcomes: F32) -> F32:
     known = ~np.isnan(outcomes)
     truth = _off(outcomes, known)[known]
     inputs = np.stack([_off(part, known)[known] for part in scores], axis=1)
+    inputs[:, np.abs(inputs).max(axis=0, initial=0) < _ROUNDING] = 0  # a part that tells no two experts apart
     weights = _without_crumbs(nnls(inputs.astype(np.float64), truth.astype(np.float64))[0])
     total = float(weights.sum())
     return weights / np.float32(total) if total else np.full(len(scores), 1 / len(scores), np.float32)

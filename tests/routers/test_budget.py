@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -64,7 +66,7 @@ def test_single_draws_meet_the_budget_on_average() -> None:
 def test_a_higher_weight_never_costs_more(given_: tuple[F32, F32], weights: list[float]) -> None:
     expected, costs = given_
     bought = [average_cost(expected, costs, weight) for weight in sorted(weights)]
-    assert all(after <= before + 1e-9 for before, after in zip(bought, bought[1:], strict=False))
+    assert all(after <= before + 1e-9 for before, after in pairwise(bought))
 
 
 @given(EXPECTED, st.floats(1, 3))

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from routers.lexical import BUCKETS, SparseRow
-from routers.parts import PARTS, AnyPart, CentroidPart, Features, KernelPart, NeighbourPart
+from routers.lexical import SparseRow
+from routers.parts import PARTS, AnyPart, CentroidPart, Features, KernelPart, NeighbourPart, TreesPart
 from routers.trained import log_softmax
 from routers.training.design import Design
 from routers.training.kernel_fit import KernelRecipe, fill_unknown
@@ -34,6 +34,9 @@ def design() -> Design:
 @pytest.fixture(scope="module")
 def others(design: Design) -> Features:
     return seen(design, texts(25, seed=5))
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def known(n: int = N, count: int = 3) -> F32:
@@ -137,19 +140,18 @@ def test_an_expert_nobody_asked_is_expected_to_be_average(design: Design) -> Non
 # -- kernel
 
 
-def dense(rows: list[SparseRow]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    table = np.zeros((len(rows), BUCKETS))
-    for row, own in zip(rows, table, strict=True):
-        own[row.buckets] = row.weights
-    return table
+def shared(rows: list[SparseRow], others: list[SparseRow]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Inner products, bucket by bucket."""
+    ones, twos = ([dict(zip(r.buckets.tolist(), r.weights.tolist(), strict=True)) for r in s] for s in (rows, others))
+    return np.array([[sum(w * two[b] for b, w in one.items() if b in two) for two in twos] for one in ones])
 
 
 def kernel_between(recipe: KernelRecipe, one: Features, other: Features) -> np.ndarray[Any, np.dtype[np.float64]]:
-    words = [dense([row.words for row in side.lexical]) for side in (one, other)]
-    letters = [dense([row.letters for row in side.lexical]) for side in (one, other)]
+    words = shared([row.words for row in one.lexical], [row.words for row in other.lexical])
+    letters = shared([row.letters for row in one.lexical], [row.letters for row in other.lexical])
     near = np.exp((one.last.astype(float) @ other.last.T - 1) / recipe.temperature)
     middle = recipe.middle * one.middle.astype(float) @ other.middle.T
-    return near + middle + recipe.words * words[0] @ words[1].T + recipe.letters * letters[0] @ letters[1].T
+    return near + middle + recipe.words * words + recipe.letters * letters
 
 
 @pytest.mark.parametrize("weights", [(0.5, 1.0, 2.0), (0.0, 1.0, 0.0), (0.0, 0.0, 0.0)])
@@ -192,7 +194,7 @@ def test_the_kernel_keeps_the_penalty_of_the_least_loss_out_of_fold(design: Desi
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_logistic_regression_is_scikit_learns(count: int) -> None:
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - the extra `train` may be missing
 
     design = Design(texts(N, count=count, noise=0.6))
     others = seen(design, texts(25, seed=5, count=count, noise=0.6))
@@ -251,7 +253,7 @@ def test_texts_without_a_label_do_not_count(design: Design, others: Features) ->
 
 
 def test_the_multilayer_perceptron_is_scikit_learns(design: Design, others: Features) -> None:
-    from sklearn.neural_network import MLPClassifier
+    from sklearn.neural_network import MLPClassifier  # noqa: PLC0415 - the extra `train` may be missing
 
     own = scaled(design, design.features(np.arange(N), np.arange(N)))
     settings_ = {"alpha": 1e-3, "learning_rate_init": 3e-3, "max_iter": 60, "random_state": 0}
@@ -273,7 +275,7 @@ def test_few_texts_are_enough_for_a_perceptron(n: int, count: int) -> None:
 
 
 def test_trees_are_scikit_learns(design: Design, others: Features) -> None:
-    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415 - the extra `train` may be missing
 
     design = Design(texts(240))
     others = seen(design, texts(25, seed=5))
@@ -288,6 +290,24 @@ def test_trees_are_scikit_learns(design: Design, others: Features) -> None:
         ).fit(inputs[rows], outcomes[rows, column])
         assert part.scores(others)[:, column] == pytest.approx(model.predict(others.dense @ part.projection), abs=1e-5)
     assert part.scores(others)[:, :3].std(axis=0).min() > 0.01
+
+
+def test_a_value_at_the_threshold_goes_left() -> None:
+    ints, node = np.int32, np.array([0, 0, 0])
+    part = TreesPart(
+        1,
+        np.eye(2, dtype=np.float32),
+        np.array([0.5], np.float32),
+        np.zeros((1, 1), ints),
+        node.astype(ints),
+        np.array([0.25, 0, 0], np.float32),
+        np.array([1, 1, 2], ints),
+        np.array([2, 1, 2], ints),
+        np.array([0, -1, 1], np.float32),
+    )
+    at, above = np.array([[0.25]], np.float32), np.array([[0.26]], np.float32)
+    found = [part.scores(Features(x, 0 * x, np.ones((1, 1), np.float32), [])).item() for x in (at, above)]
+    assert found == [-0.5, 1.5]
 
 
 def test_centroids_point_to_their_texts() -> None:

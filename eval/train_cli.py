@@ -6,20 +6,28 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 from rich.console import Console
 
 from coe_gateway.cli.config import ConfigOption, JsonOption  # noqa: TC001 - typer reads the annotations
+from coe_gateway.encoding import refuse_other_encoder
 from eval.learning.encoding import training_encoder
+from eval.learning.extending import extended
 from eval.learning.learning_files import label_key, read_learning_file
 from eval.learning.papers import Papers, artifact_of, out_of_fold_metrics
 from eval.learning.train_table import train_table
-from routers.artifact import save_artifact
+from routers.artifact import load_artifact, save_artifact
 from routers.expert_facts import read_expert_facts
 from routers.training.fit import fit_head
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eval.learning.learning_files import LearningFile
+    from routers.expert_facts import ExpertFacts
 
 TABLE_COLUMNS = 120  # where there is no terminal to fit
 
@@ -49,6 +57,10 @@ def train(  # noqa: PLR0913 - an option is an argument
     ] = "auto",
     label: Annotated[str, typer.Option(help="What to classify by: category or intent.")] = "category",
     part: Annotated[str | None, typer.Option(help="Of labelled texts only these parts, commas between.")] = None,
+    extend: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Add the file's new experts to this artifact; train no other."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The artifact's name; default: that of the file.")] = None,
     description: Annotated[str, typer.Option(help="What it is for, one sentence; kept in the artifact.")] = "",
     config: ConfigOption = None,
@@ -59,6 +71,9 @@ def train(  # noqa: PLR0913 - an option is an argument
     key = label_key(label)
     source = read_learning_file(data, part.split(",") if part else ())
     facts = () if experts is None else read_expert_facts(experts)
+    if extend is not None:
+        _extend(extend, source, facts, out, console, config)
+        return
     encoder = training_encoder(config)
     encoded = encoder.encode(source.texts, console)
     known = source.learning_set(encoded, key)
@@ -89,3 +104,20 @@ def train(  # noqa: PLR0913 - an option is an argument
         typer.echo(msgspec.json.format(msgspec.json.encode(report), indent=1).decode())
     else:
         Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS).print(train_table(report))
+
+
+def _extend(  # noqa: PLR0917 - what the command was given
+    path: Path,
+    source: LearningFile,
+    facts: Sequence[ExpertFacts],
+    out: Path,
+    console: Console,
+    config: Path | None,
+) -> None:
+    loaded = load_artifact(path)
+    wanted = loaded.manifest.encoder
+    encoder = training_encoder(config, wanted.views, wanted.max_tokens)
+    refuse_other_encoder(loaded.manifest, encoder.id)
+    wider, added = extended(loaded, source, encoder.encode(source.texts, console), facts)
+    save_artifact(out, wider)
+    console.print(f"{out}: {', '.join(added)} added to {len(loaded.manifest.experts)} experts, sha256 {wider.sha256}")

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
-from experts.errors import ArtifactCorrupt
+from experts.errors import ArtifactCorrupt, ConfigError
 from experts.types import Category, ExpertId
 from routers.lexical import BUCKETS, LexicalSpace
 from routers.parts import PARTS, AnyPart
 from routers.trained import CategoryBlend, FeatureSpace, QualityBlend, ScopeDetector, TrainedHead
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -104,6 +105,17 @@ class Artifact:
     def sha256(self) -> str:
         """The hash the file carries: equal for equal content."""
         return _digest(_manifest_json(self.manifest), _arrays(self))
+
+    def without(self, experts: Sequence[str]) -> Artifact:
+        """The artifact less these experts; the others keep every score. Raises: ConfigError: one is not there."""
+        for expert in experts:
+            if expert not in self.head.experts:
+                known = ", ".join(self.head.experts) or "none"
+                raise ConfigError("expert", expert, f"is not in {self.manifest.name}, which knows {known}")
+        kept = [i for i, expert in enumerate(self.head.experts) if expert not in experts]
+        manifest = msgspec.structs.replace(self.manifest, experts=tuple(self.manifest.experts[i] for i in kept))
+        head = self.head.only([self.head.experts[i] for i in kept])
+        return Artifact(manifest, head, self.expected[:, kept])
 
 
 def save_artifact(path: Path, artifact: Artifact) -> None:

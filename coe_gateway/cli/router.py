@@ -45,6 +45,20 @@ def show(artifact: ArtifactArgument, json: JsonOption = False) -> None:
 
 
 @app.command()
+def drop(
+    artifact: ArtifactArgument,
+    experts: Annotated[list[str], typer.Argument(help="the experts to leave out")],
+    out: Annotated[Path, typer.Option(help="the artifact to write; may be the same file")],
+) -> None:
+    """Leave experts out of an artifact; no other expert's score changes."""
+    from routers.artifact import load_artifact, save_artifact
+
+    fewer = load_artifact(artifact).without(experts)
+    save_artifact(out, fewer)
+    output.note(f"{out}: {', '.join(fewer.head.experts) or 'no experts'} left, sha256 {fewer.sha256}")
+
+
+@app.command()
 def reload(url: UrlOption = "http://127.0.0.1:8080", key: KeyOption = None, json: JsonOption = False) -> None:
     """Make the running gateway read its artifact again; if that cannot be used, nothing changes."""
     from coe_gateway.cli.client import reload_router

@@ -41,7 +41,7 @@ def artifact_of(fitted: Fitted, papers: Papers, facts: Sequence[ExpertFacts]) ->
         created=papers.created,
         encoder=papers.encoder,
         categories=tuple(head.categories),
-        experts=tuple(_card(expert, known.get(expert)) for expert in head.experts),
+        experts=tuple(card_of(expert, known.get(expert)) for expert in head.experts),
         category_parts=() if head.category is None else tuple(part_card(n, p) for n, p in head.category.parts.items()),
         quality_parts=() if head.quality is None else tuple(part_card(n, p) for n, p in head.quality.parts.items()),
         temperature=1.0 if head.category is None else head.category.temperature,
@@ -75,5 +75,6 @@ def out_of_fold_metrics(fitted: Fitted, known: LearningSet) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in metrics.items()}
 
 
-def _card(expert: str, fact: ExpertFacts | None) -> ExpertCard:
+def card_of(expert: str, fact: ExpertFacts | None) -> ExpertCard:
+    """An expert's line in the manifest."""
     return ExpertCard(expert) if fact is None else ExpertCard(**fact.model_dump())

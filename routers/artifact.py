@@ -18,6 +18,7 @@ from experts.errors import ArtifactCorrupt, ConfigError
 from experts.types import Category, ExpertId
 from routers.lexical import BUCKETS, LexicalSpace
 from routers.parts import PARTS, AnyPart
+from routers.row_files import whole_file
 from routers.trained import CategoryBlend, FeatureSpace, QualityBlend, ScopeDetector, TrainedHead
 
 if TYPE_CHECKING:
@@ -124,10 +125,8 @@ def save_artifact(path: Path, artifact: Artifact) -> None:
 
     arrays, manifest = _arrays(artifact), _manifest_json(artifact.manifest)
     content = save(arrays, {"manifest": manifest, "sha256": _digest(manifest, arrays)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
+    with whole_file(path) as file:
+        file.write(content)
 
 
 def load_artifact(path: Path) -> Artifact:

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
 
-import msgspec
 import typer
 from rich.console import Console
 
 from coe_gateway.cli.config import ConfigOption, chosen_config
+from eval.documents import encoded, write_document
 from eval.router_bench_cli import bench_router
 from eval.serving.bench_document import gateway_document
 from eval.serving.console import gateway_table
@@ -50,12 +50,9 @@ def bench_gateway(
         with line_up_of as line_up:
             samples = GatewayBench(line_up, plan, status.update).run()
             document = gateway_document(line_up, plan, samples, command=command, date=date, machine=machine)
-    encoded = msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(encoded)
+    write_document(document, out)
     if as_json:
-        typer.echo(encoded.decode(), nl=False)
+        typer.echo(encoded(document).decode(), nl=False)
     else:
         Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS).print(gateway_table(document))
 
@@ -70,12 +67,9 @@ def bench_footprint(
     """Weigh the install, the time to ready, and the memory of the gateway and of each expert."""
     with tempfile.TemporaryDirectory(prefix="coe-bench-") as work:
         document = measure_footprint(chosen_config(config), starts, Path(work), ("coe", *sys.argv[1:]))
-    encoded = msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+    write_document(document, out)
     if out is None:
-        typer.echo(encoded.decode(), nl=False)
-    else:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(encoded)
+        typer.echo(encoded(document).decode(), nl=False)
 
 
 @bench_app.command("report")

@@ -1,4 +1,4 @@
-"""Evaluation documents as files, and what the commands that make them share."""
+"""Documents of measurements as files, and what the commands that make them share."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from routers.row_files import whole_file
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from eval.routing.document import Document
-
 TABLE_COLUMNS: Final = 120  # where there is no terminal to fit
 
 
-def encoded(document: Document) -> bytes:
+def encoded(document: object) -> bytes:
     """A document as the file that holds it."""
     return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
 
 
-def write_document(document: Document, out: Path | None) -> None:
+def write_document(document: object, out: Path | None) -> None:
     """Write it where asked to: a whole file or none."""
     if out is not None:
         with whole_file(out) as written:

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated, Final
 
-import msgspec
 import typer
 from rich.console import Console
 
 from coe_gateway.cli.config import ConfigOption, chosen_config
 from coe_gateway.cli.experts import open_store
 from coe_gateway.settings import EncoderSettings, load_settings
+from eval.documents import encoded, write_document
 from eval.serving.machine import package_versions, this_machine
 from eval.serving.router_bench import SUSTAINED_TOKENS, Plan, measure
 from eval.serving.router_document import RouterDocument, RouterSettings
@@ -64,11 +64,8 @@ def bench_router(
         versions=package_versions(PACKAGES),
         routers=tuple(router_figures(subject, samples[subject.name]) for subject in subjects),
     )
-    encoded = msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(encoded)
+    write_document(document, out)
     if as_json:
-        typer.echo(encoded.decode(), nl=False)
+        typer.echo(encoded(document).decode(), nl=False)
     else:
         Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS).print(router_table(document))

@@ -44,6 +44,7 @@ def version() -> None:
     typer.echo(__version__)
 
 
+TRAIN_MODULES = frozenset({"matplotlib", "pyarrow", "scipy", "sklearn"})  # of the extra `train`
 EXIT_CODES: dict[type[CoeError], int] = {InvalidConfig: 3, ConfigError: 3, WeightsError: 4, ExpertUnreachable: 5}
 
 
@@ -65,6 +66,11 @@ def main() -> None:
         _add(verb.name, verb.load())
     try:
         app()
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in TRAIN_MODULES:
+            raise
+        output.problem(f"{error.name} is needed for this: pip install 'coe-gateway[train]'")
+        sys.exit(1)
     except CoeError as error:
         output.problem(str(error))
         sys.exit(next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1))

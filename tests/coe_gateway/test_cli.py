@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from coe_gateway import cli
+
 GOOD = "experts:\n  - {id: parrot, backend: echo, description: Repeats.}\n"
 
 
@@ -129,3 +131,17 @@ def test_a_gateway_whose_router_cannot_be_loaded_does_not_linger(folder: Path) -
     done = coe("serve", cwd=folder)
     assert done.returncode == 4
     assert "coe experts pull" in done.stderr
+
+
+@pytest.mark.parametrize(("missing", "told"), [("scipy.sparse", True), ("sklearn", True), ("numpy", False)])
+def test_without_the_training_extra_a_verb_says_what_to_install(
+    missing: str, told: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def verb() -> None:
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setattr(cli, "app", verb)
+    monkeypatch.setattr(cli, "entry_points", lambda group: ())  # noqa: ARG005 - by its name
+    with pytest.raises(SystemExit if told else ModuleNotFoundError):
+        cli.main()
+    assert ("pip install 'coe-gateway[train]'" in capsys.readouterr().err) is told

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, npt.NDArray[Any]]
 
-FORMAT: Final = "coe-router/1"
+FORMAT: Final = "coe-router/2"
 
 
 class EncoderId(msgspec.Struct, frozen=True):
@@ -170,6 +170,8 @@ def _arrays(artifact: Artifact) -> Arrays:
     head = artifact.head
     arrays: Arrays = {
         "memory": head.space.memory,
+        "axes": head.space.axes,
+        "landmark_rows": head.space.landmark_rows.astype(np.int32),
         "lexical.words": head.space.lexical.words,
         "lexical.letters": head.space.lexical.letters,
         "expected": artifact.expected,
@@ -208,7 +210,9 @@ def _head(manifest: Manifest, arrays: Arrays) -> TrainedHead:
     return TrainedHead(
         tuple(Category(name) for name in manifest.categories),
         tuple(ExpertId(card.id) for card in manifest.experts),
-        FeatureSpace(_single(arrays["memory"]), lexical),
+        FeatureSpace(
+            _single(arrays["memory"]), _single(arrays["axes"]), arrays["landmark_rows"].astype(np.intp), lexical
+        ),
         category,
         quality,
         scope,

@@ -104,8 +104,7 @@ def _inverse_frequency(texts: Sequence[npt.NDArray[np.intp]]) -> F32:
 
 
 def _weighted(buckets: npt.NDArray[np.intp], inverse_frequency: F32) -> SparseRow:
-    counts = np.bincount(buckets, minlength=1)
-    there = np.flatnonzero(counts)
-    weights = (1 + np.log(counts[there])).astype(np.float32) * inverse_frequency[there]
+    there, counts = np.unique(buckets, return_counts=True)
+    weights = (1 + np.log(counts)).astype(np.float32) * inverse_frequency[there]
     length = float(np.linalg.norm(weights)) or 1.0
     return SparseRow(there, weights / np.float32(length))

@@ -7,6 +7,7 @@ depends on another, so that an expert can come or go without touching the rest.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeAlias
 
 import numpy as np
@@ -18,23 +19,49 @@ if TYPE_CHECKING:
     from routers.types import F32, I32
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Features:
-    """B texts as every part reads them.
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """Some of the texts fitted on, in few dimensions: near enough to tell what is close to what.
 
-    Shapes: middle, last (B, D): the encoder's two views; similarities (B, N): the cosine of the last view to each of
-    the N texts in memory; lexical: B rows.
+    Shapes: axes (D, S); vectors (L, S), of unit length.
+    """
+
+    axes: F32
+    vectors: F32
+
+    def cosines(self, last: F32) -> F32:
+        """How close texts are to each landmark. Shapes: (B, D) -> (B, L)."""
+        return unit_rows(last @ self.axes) @ self.vectors.T
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """B texts as every part reads them; what only some parts read is worked out when one does.
+
+    Shapes: middle, last (B, D): the encoder's two views; memory (N, D): the last views of all texts fitted on;
+    lexical: B rows.
     """
 
     middle: F32
     last: F32
-    similarities: F32
+    landmarks: Landmarks
+    memory: F32
     lexical: Sequence[LexicalRow]
 
     def __len__(self) -> int:
         return len(self.middle)
 
-    @property
+    @cached_property
+    def near(self) -> F32:
+        """The cosine to each landmark. Shapes: (B, L)."""
+        return self.landmarks.cosines(self.last)
+
+    @cached_property
+    def similarities(self) -> F32:
+        """The cosine to each text in memory: thousands, so no part asks for it that a decision waits for. (B, N)."""
+        return self.last @ self.memory.T
+
+    @cached_property
     def dense(self) -> F32:
         """Both views side by side. Shapes: (B, 2 D)."""
         return np.hstack([self.middle, self.last])
@@ -54,33 +81,32 @@ class Part(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class KernelPart:
-    """Ridge regression on a sum of kernels: the neighbourhood of each text in memory, and what is linear.
+    """Ridge regression on a sum of kernels: the neighbourhood of the landmarks, and what is linear.
 
-    temperature: how fast a text in memory stops to matter with distance. A block of no rows is not used.
-    Shapes: bias (O,); memory (N, O); middle (D, O); words, letters (BUCKETS, O).
+    temperature: how fast a landmark stops to matter with distance. A block of no rows is not used.
+    Shapes: bias (O,); near (L, O); dense (2 D, O); words, letters (BUCKETS, O).
     """
 
     kind: ClassVar[str] = "kernel"
     temperature: float
     bias: F32
-    memory: F32
-    middle: F32
+    near: F32
+    dense: F32
     words: F32
     letters: F32
 
     def scores(self, features: Features) -> F32:
         """Shapes: (B, O)."""
-        near = np.exp((features.similarities - 1) / np.float32(self.temperature))
-        total = near @ self.memory + self.bias
-        if len(self.middle):
-            total += features.middle @ self.middle
+        total = neighbourhood(features.near, self.temperature) @ self.near + self.bias
+        if len(self.dense):
+            total += features.dense @ self.dense
         for row, lexical in enumerate(features.lexical):
             total[row] += _looked_up(lexical.words, self.words) + _looked_up(lexical.letters, self.letters)
         return np.asarray(total, np.float32)
 
     def columns(self, kept: Sequence[int]) -> KernelPart:
         """The same part for some of its columns."""
-        arrays = (self.bias, self.memory, self.middle, self.words, self.letters)
+        arrays = (self.bias, self.near, self.dense, self.words, self.letters)
         return KernelPart(self.temperature, *(array[..., list(kept)] for array in arrays))
 
 
@@ -144,9 +170,7 @@ class CentroidPart:
 
     def scores(self, features: Features) -> F32:
         """Shapes: (B, O)."""
-        off = features.dense - self.centre
-        unit = off / np.maximum(np.linalg.norm(off, axis=1, keepdims=True), 1e-9)
-        return np.asarray(unit @ self.centroids.T, np.float32)
+        return np.asarray(unit_rows(features.dense - self.centre) @ self.centroids.T, np.float32)
 
     def columns(self, kept: Sequence[int]) -> CentroidPart:
         """The same part for some of its columns."""
@@ -213,6 +237,16 @@ AnyPart: TypeAlias = KernelPart | NeighbourPart | LinearPart | CentroidPart | Ml
 PARTS: Final[dict[str, type[AnyPart]]] = {
     part.kind: part for part in (KernelPart, NeighbourPart, LinearPart, CentroidPart, MlpPart, TreesPart)
 }
+
+
+def unit_rows(rows: F32) -> F32:
+    """The same directions at length 1; a row of zeros stays. Shapes: kept."""
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9), np.float32)
+
+
+def neighbourhood(cosines: F32, temperature: float) -> F32:
+    """The kernel of closeness: 1 for the same direction, falling with the distance. Shapes: kept."""
+    return np.asarray(np.exp((cosines - 1) / np.float32(temperature)), np.float32)
 
 
 def _looked_up(row: SparseRow, table: F32) -> F32 | float:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from routers.judged import Judged
-from routers.parts import Features, KernelPart, NeighbourPart
+from routers.parts import Features, KernelPart, Landmarks, NeighbourPart, unit_rows
 from routers.types import Opinions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
 
     from experts.types import Category, ExpertId
     from routers.lexical import LexicalSpace
@@ -28,10 +31,20 @@ VIEWS = (4, 6)  # layers: the middle one tells fields apart, the last one brings
 
 @dataclass(frozen=True, eq=False)
 class FeatureSpace:
-    """What turns encoded texts into features. Shapes: memory (N, D), the last view of the texts fitted on."""
+    """What turns encoded texts into features.
+
+    Shapes: memory (N, D), the last view of the texts fitted on; axes (D, S); landmark_rows (L,), some of them.
+    """
 
     memory: F32
+    axes: F32
+    landmark_rows: npt.NDArray[np.intp]
     lexical: LexicalSpace
+
+    @cached_property
+    def landmarks(self) -> Landmarks:
+        """The few texts that a decision compares with."""
+        return Landmarks(self.axes, unit_rows(self.memory[self.landmark_rows] @ self.axes))
 
     def features(self, encoded: Encoded) -> Features:
         """Raises: ValueError: the vectors do not have both views."""
@@ -39,7 +52,7 @@ class FeatureSpace:
         if encoded.vectors.shape[1] != 2 * size:
             raise ValueError(f"vectors {encoded.vectors.shape} are not two views of {size}")
         last = np.ascontiguousarray(encoded.vectors[:, size:])
-        return Features(encoded.vectors[:, :size], last, last @ self.memory.T, self.lexical.rows(encoded))
+        return Features(encoded.vectors[:, :size], last, self.landmarks, self.memory, self.lexical.rows(encoded))
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +169,7 @@ class TrainedHead:
             raw = [part.scores(features) for part in self.category.parts.values()]
             probabilities = self.category.probabilities(raw)
             if self.scope is not None:
-                in_scope = self.scope.log_odds(scope_signals(raw, self.category.temperatures, features.similarities))
+                in_scope = self.scope.log_odds(scope_signals(raw, self.category.temperatures, features.near))
         qualities = np.zeros((len(features), 0), np.float32)
         if self.quality is not None:
             qualities = self.quality.qualities(features, probabilities)
@@ -169,14 +182,14 @@ def _joined(parts: Sequence[Judged]) -> Judged:
     return Judged(parts[0].categories, parts[0].experts, **stacked)
 
 
-def scope_signals(raw: Sequence[F32], temperatures: F32, similarities: F32) -> F32:
-    """How familiar a text is: each part's highest score and its log-sum-exp, its nearest text, and the mean of five.
+def scope_signals(raw: Sequence[F32], temperatures: F32, near: F32) -> F32:
+    """How familiar a text is: each part's highest score and its log-sum-exp, its nearest landmark, the mean of five.
 
-    Shapes: P of (B, C), similarities (B, N) -> (B, 2 P + 2).
+    Shapes: P of (B, C), near (B, L) -> (B, 2 P + 2).
     """
-    k = min(NEAREST, similarities.shape[1])
-    near = np.partition(similarities, -k, axis=1)[:, -k:]
-    columns = [near.max(axis=1), near.mean(axis=1)]
+    k = min(NEAREST, near.shape[1])
+    nearest = np.partition(near, -k, axis=1)[:, -k:]
+    columns = [nearest.max(axis=1), nearest.mean(axis=1)]
     for scores, temperature in zip(raw, temperatures, strict=True):
         columns += [scores.max(axis=1), log_sum_exp(scores / temperature)]
     return np.stack(columns, axis=1).astype(np.float32)

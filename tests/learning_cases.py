@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from experts.types import Category, ExpertId
-from routers.parts import Features
+from routers.parts import Features, Landmarks
 from routers.trained import FeatureSpace
 from routers.training.design import Design
 from routers.training.fit import LearningSet
@@ -60,4 +60,16 @@ def learning(n: int, seed: int = 0, *, unknown: float = 0.0) -> LearningSet:
 
 def seen(design: Design, encoded: Encoded) -> Features:
     """Other texts as a part sees them that was fitted on all of the design's."""
-    return FeatureSpace(design.last, design.space).features(encoded)
+    return FeatureSpace(design.last, design.axes, design.landmark_rows, design.space).features(encoded)
+
+
+def bare(middle: F32, last: F32) -> Features:
+    """Texts by their views alone: nothing in memory, no n-grams."""
+    none = np.zeros((0, last.shape[1]), np.float32)
+    return Features(middle, last, Landmarks(np.eye(last.shape[1], dtype=np.float32), none), none, [])
+
+
+def at(cosines: F32) -> Features:
+    """Texts by how close they are to each text in memory. Shapes: (B, N)."""
+    last = np.eye(len(cosines), dtype=np.float32)
+    return Features(last, last, Landmarks(last, cosines.T), cosines.T, [])

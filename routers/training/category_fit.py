@@ -76,11 +76,12 @@ def fit_scope(fit: CategoryFit, design: Design, folds: Sequence[Held], outside: 
     outside: the signals of texts known to be out of scope; with none, the familiar is what is in scope: signals of
     equal weight, and 0 where the least familiar twentieth of the texts begins. Shapes: (O, 2 P + 2).
     """
-    similarity = np.full((len(design), NEAREST), -1.0, np.float32)
+    closest = np.full((len(design), NEAREST), -1.0, np.float32)
     for fitted, held in folds:
-        near = np.sort(design.similarities[np.ix_(held, fitted)], axis=1)[:, -NEAREST:]
-        similarity[held, : near.shape[1]] = near
-    inside = scope_signals(fit.raw, fit.blend.temperatures, similarity)
+        others = np.intersect1d(fitted, design.landmark_rows)
+        near = np.sort(design.sketched[held] @ design.sketched[others].T, axis=1)[:, -NEAREST:]
+        closest[held, : near.shape[1]] = near
+    inside = scope_signals(fit.raw, fit.blend.temperatures, closest)
     mean, spread = inside.mean(axis=0), np.maximum(inside.std(axis=0), 1e-6)
     if outside is None or not len(outside):
         weights = 1 / spread / len(spread)
@@ -96,10 +97,12 @@ def fit_scope(fit: CategoryFit, design: Design, folds: Sequence[Held], outside: 
 
 
 def _possible(methods: Sequence[str], texts: int, say: Say) -> Sequence[str]:
-    """The methods that so many texts allow; neighbours where none is left."""
+    """The methods that so many texts allow; neighbours where none is left, and not beside a kernel."""
     if "kernel" in methods and texts > MOST_TEXTS:
         say(f"categories: no kernel, {texts} texts are more than {MOST_TEXTS}")
         methods = [method for method in methods if method != "kernel"]
+    if "kernel" in methods:  # it has a neighbourhood of its own, at a fraction of the time a decision takes
+        methods = [method for method in methods if method != "neighbours"]
     return methods or ("neighbours",)
 
 

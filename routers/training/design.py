@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from routers.lexical import BUCKETS, LexicalRow, LexicalSpace, fit_lexical
-from routers.parts import Features
+from routers.parts import Features, Landmarks, neighbourhood, unit_rows
+from routers.training.landmarks import chosen_landmarks, principal_axes, spread_over_landmarks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,11 +62,6 @@ class Design:
         """Letters. Shapes: (N, BUCKETS), sparse."""
         return _stacked([row.letters for row in self.lexical])
 
-    @cached_property
-    def similarities(self) -> F32:
-        """Cosines of the last view. Shapes: (N, N)."""
-        return self.last @ self.last.T
-
     def middle_gram(self) -> F32:
         """Inner products of the middle view. Shapes: (N, N)."""
         return self.middle @ self.middle.T
@@ -78,10 +74,37 @@ class Design:
         """Cosines of the letter rows. Shapes: (N, N)."""
         return np.asarray((self.letters @ self.letters.T).toarray(), np.float32)
 
+    @cached_property
+    def axes(self) -> F32:
+        """The directions that closeness is judged in; they know no label either. Shapes: (D, S)."""
+        return principal_axes(self.last)
+
+    @cached_property
+    def sketched(self) -> F32:
+        """The last view along the axes. Shapes: (N, S), rows of unit length."""
+        return unit_rows(self.last @ self.axes)
+
+    @cached_property
+    def landmark_rows(self) -> Rows:
+        """The texts that stand for all: a kernel's weights are kept for these alone. Shapes: (L,), rising."""
+        return chosen_landmarks(self.encoded.texts)
+
+    @cached_property
+    def landmarks(self) -> Landmarks:
+        """These texts, as a decision reads them."""
+        return Landmarks(self.axes, np.ascontiguousarray(self.sketched[self.landmark_rows]))
+
+    def neighbourhood_gram(self, temperature: float) -> F32:
+        """The kernel of closeness between all texts, as far as the landmarks can tell. Shapes: (N, N)."""
+        if len(self.landmark_rows) == len(self):
+            return neighbourhood(self.sketched @ self.sketched.T, temperature)
+        spread = spread_over_landmarks(self.sketched, self.landmark_rows, temperature)
+        return spread @ spread.T
+
     def features(self, rows: Rows, memory: Rows) -> Features:
         """What a part fitted on the texts `memory` would see of the texts `rows`."""
-        near = self.similarities[np.ix_(rows, memory)]
-        return Features(self.middle[rows], self.last[rows], near, [self.lexical[i] for i in rows])
+        lexical = [self.lexical[i] for i in rows]
+        return Features(self.middle[rows], self.last[rows], self.landmarks, self.last[memory], lexical)
 
 
 def _stacked(rows: Sequence[SparseRow]) -> Any:  # noqa: ANN401 - as above

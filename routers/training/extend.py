@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, assert_never
 import numpy as np
 
 from experts.errors import ConfigError
-from routers.parts import CentroidPart, KernelPart, LinearPart, MlpPart, NeighbourPart, TreesPart
+from routers.parts import (
+    CentroidPart,
+    KernelPart,
+    LinearPart,
+    MlpPart,
+    NeighbourPart,
+    TreesPart,
+    neighbourhood,
+    unit_rows,
+)
 from routers.trained import QualityBlend
 
 if TYPE_CHECKING:
@@ -32,10 +41,10 @@ _PRIOR_TEXTS: Final = 10.0  # as many texts of the overall mean are added to eac
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """What is fitted of the new expert. Shapes: memory (N,), words (BUCKETS,), at_memory (N,), win_rates (C,)."""
+    """What is fitted of the new expert. Shapes: near (L,), words (BUCKETS,), at_memory (N,), win_rates (C,)."""
 
     mean: float
-    memory: F32
+    near: F32
     words: F32
     at_memory: F32
     win_rates: F32
@@ -44,7 +53,7 @@ class Column:
 def with_expert(head: TrainedHead, expert: ExpertId, encoded: Encoded, scores: F32) -> tuple[TrainedHead, F32]:
     """The head with one expert more, fitted on its outcomes alone, and its expected quality on the texts in memory.
 
-    Its column is a ridge regression by the kernel part's own settings, written over the texts in memory; the blend
+    Its column is a ridge regression by the kernel part's own settings, written over the landmarks; the blend
     trusts that part with all that it does not give to the categories. Neither categories nor other experts change.
     Shapes: scores (M,), in the order of the texts -> (N,).
     Raises: ConfigError: the expert is there already, too few outcomes, or the head has no kernel part for experts.
@@ -69,19 +78,20 @@ def with_expert(head: TrainedHead, expert: ExpertId, encoded: Encoded, scores: F
 
 
 def _fitted(head: TrainedHead, kernel: KernelPart, encoded: Encoded, scores: F32) -> Column:
-    features, memory = head.space.features(encoded), head.space.memory
+    features, landmarks = head.space.features(encoded), head.space.landmarks
     rows = _dense([row.words for row in features.lexical], len(kernel.words))
-    near = np.exp((features.last @ features.last.T - 1) / np.float32(kernel.temperature))
-    gram = near + rows @ rows.T
+    sketched = unit_rows(features.last @ landmarks.axes)
+    gram = neighbourhood(sketched @ sketched.T, kernel.temperature) + rows @ rows.T
     mean = float(scores.mean())
     dual = np.linalg.solve(gram + _PENALTY * np.eye(len(gram)), scores - mean)
-    to_memory = np.exp((features.similarities - 1) / np.float32(kernel.temperature))
-    at_memory = to_memory.T @ dual
-    own = np.exp((memory @ memory.T - 1) / np.float32(kernel.temperature))
+    at_landmarks = neighbourhood(features.near, kernel.temperature).T @ dual
+    own = neighbourhood(landmarks.vectors @ landmarks.vectors.T, kernel.temperature)
     own[np.diag_indices(len(own))] += np.float32(_JITTER)
+    near = np.linalg.solve(own, at_landmarks.astype(np.float32))
+    at_memory = neighbourhood(landmarks.cosines(head.space.memory), kernel.temperature) @ near
     return Column(
         mean,
-        np.linalg.solve(own, at_memory.astype(np.float32)),
+        near,
         np.asarray(rows.T @ dual, np.float32),
         np.clip(at_memory + mean, 0, 1).astype(np.float32),
         _win_rates(head, encoded, scores, mean),
@@ -109,8 +119,8 @@ def _with_column(part: AnyPart, column: Column) -> AnyPart:
         return KernelPart(
             part.temperature,
             np.append(part.bias, mean),
-            _appended(part.memory, column.memory),
-            _appended(part.middle, np.zeros(len(part.middle), np.float32)),
+            _appended(part.near, column.near),
+            _appended(part.dense, np.zeros(len(part.dense), np.float32)),
             _appended(part.words, column.words),
             _appended(part.letters, np.zeros(len(part.letters), np.float32)),
         )

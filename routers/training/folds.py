@@ -21,7 +21,7 @@ def held_out_folds(texts: Sequence[str], labels: npt.NDArray[np.int64], folds: i
     A text's fold hangs on its content alone, not on its place in the file.
     Shapes: labels (N,), negative where unknown; each pair holds row numbers, N together.
     """
-    draws = np.array([_draw(text) for text in texts], np.uint64)
+    draws = np.array([draw(text) for text in texts], np.uint64)
     order = np.lexsort((draws, labels))
     fold = np.empty(len(texts), np.intp)
     fold[order] = np.arange(len(texts)) % max(2, folds)
@@ -37,5 +37,6 @@ def plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _draw(text: str) -> int:
+def draw(text: str) -> int:
+    """A number that the text's content alone decides, evenly spread over 64 bits."""
     return int.from_bytes(hashlib.sha256(plain(text).encode("utf-8", "surrogatepass")).digest()[:8], "big")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from routers.parts import KernelPart
+from routers.training.landmarks import weights_of_landmarks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +41,7 @@ class KernelRecipe:
 
     def gram(self, design: Design) -> F32:
         """The kernel between all texts. Shapes: (N, N)."""
-        total: F32 = np.exp((design.similarities - 1) / np.float32(self.temperature))
+        total = design.neighbourhood_gram(self.temperature)
         for weight, block in (
             (self.middle, "middle_gram"),
             (self.words, "words_gram"),
@@ -77,11 +78,17 @@ class KernelRecipe:
         return KernelPart(
             self.temperature,
             mean,
-            alpha,
-            np.float32(self.middle) * (design.middle.T @ alpha) if self.middle else none,
+            self._near(design, alpha),
+            np.float32(self.middle) * _over_both(design.middle.T @ alpha) if self.middle else none,
             np.float32(self.words) * np.asarray(design.words.T @ alpha, np.float32) if self.words else none,
             np.float32(self.letters) * np.asarray(design.letters.T @ alpha, np.float32) if self.letters else none,
         )
+
+    def _near(self, design: Design, alpha: F32) -> F32:
+        """The weights on all texts as weights on the landmarks. Shapes: (N, O) -> (L, O)."""
+        if len(design.landmark_rows) == len(design):
+            return alpha
+        return weights_of_landmarks(design.sketched, design.landmark_rows, self.temperature, alpha)
 
 
 def column_means(targets: F32) -> F32:
@@ -103,6 +110,11 @@ def fill_unknown(targets: F32) -> F32:
     columns = column_means(targets)
     off = np.where(known, targets - columns, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
     return np.asarray(np.where(known, targets, columns + off[:, None]), np.float32)
+
+
+def _over_both(middle: F32) -> F32:
+    """Weights of the middle view as weights of both. Shapes: (D, O) -> (2 D, O)."""
+    return np.vstack([middle, np.zeros_like(middle)])
 
 
 def _solve(gram: F32, targets: F32, penalty: float) -> tuple[F32, F32]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from routers.parts import KernelPart, NeighbourPart
 from routers.trained import QualityBlend
+from routers.training.adding_up import added_up
 from routers.training.blending import fit_quality_weights
 from routers.training.kernel_fit import MOST_TEXTS, KernelRecipe, column_means
 from routers.training.recipes import Neighbours, Ridge
@@ -62,7 +64,11 @@ def fit_qualities(
     methods: Sequence[str],
     say: Say,
 ) -> QualityFit:
-    """Fit and blend; the neighbours are always kept, as the baseline. Shapes: scores (N, E), labels (N,)."""
+    """Fit and blend; the neighbours are always kept, as the baseline, and count only where there is no kernel.
+
+    Beside one they add nothing that is worth a comparison with every text at every decision.
+    Shapes: scores (N, E), labels (N,).
+    """
     parts: dict[str, AnyPart] = {}
     expected: dict[str, F32] = {}
     for method in dict.fromkeys(("neighbours", *methods)):
@@ -123,12 +129,14 @@ def _win_rates(scores: F32, labels: Labels, count: int) -> F32:
 def _blended(parts: dict[str, AnyPart], expected: dict[str, F32], scores: F32, win_rates: F32) -> QualityFit:
     names = [*parts, "categories"]
     used = [name for name in names if expected[name].any()] or names[:1]  # all experts may score 0 on all texts
-    weights = dict(zip(used, fit_quality_weights([expected[name] for name in used], scores), strict=True))
-    kept = {name: part for name, part in parts.items() if weights.get(name) or name == "neighbours"}
-    order = [*kept, "categories"]
-    column = np.array([weights.get(name, 0.0) for name in order], np.float32)
-    blend = QualityBlend(kept, np.repeat(column[:, None], scores.shape[1], axis=1), win_rates)
-    mixed = sum((weights[name] * expected[name] for name in used), np.zeros_like(scores))
+    blended = [name for name in used if name != NeighbourPart.kind or KernelPart.kind not in parts] or used
+    weights = dict(zip(blended, fit_quality_weights([expected[name] for name in blended], scores), strict=True))
+    kept = {name: part for name, part in parts.items() if weights.get(name) or name == NeighbourPart.kind}
+    column = {name: weights.get(name, 0.0) for name in (*kept, "categories")}
+    kept, column = added_up(kept, column)
+    shares = np.array(list(column.values()), np.float32)
+    blend = QualityBlend(kept, np.repeat(shares[:, None], scores.shape[1], axis=1), win_rates)
+    mixed = sum((weights[name] * expected[name] for name in blended), np.zeros_like(scores))
     errors = {name: difference_error(expected[name], scores) for name in used}
     errors["blend"] = difference_error(mixed, scores)
     return QualityFit(blend, np.asarray(mixed, np.float32), errors)

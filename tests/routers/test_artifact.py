@@ -218,11 +218,11 @@ def test_arrays_without_a_manifest_are_refused(broken: Path) -> None:
 def test_another_format_is_named_even_if_its_manifest_is_another(made: Artifact, tmp_path: Path) -> None:
     path, arrays = tmp_path / "a", _arrays(made)
     for manifest in (
-        _manifest_json(msgspec.structs.replace(made.manifest, format="coe-router/2")),
-        '{"format": "coe-router/2", "experts": 5}',
+        _manifest_json(msgspec.structs.replace(made.manifest, format="coe-router/9")),
+        '{"format": "coe-router/9", "experts": 5}',
     ):
         written(path, manifest, arrays)
-        with pytest.raises(ArtifactCorrupt, match=r"its format is 'coe-router/2', this version reads 'coe-router/1'"):
+        with pytest.raises(ArtifactCorrupt, match=r"its format is 'coe-router/9', this version reads 'coe-router/2'"):
             load_artifact(path)
 
 

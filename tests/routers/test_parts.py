@@ -18,7 +18,7 @@ from routers.training.kernel_fit import KernelRecipe, fill_unknown
 from routers.training.recipes import Centroids, Logistic, Mlp, Neighbours, Ridge
 from routers.training.trees import Trees
 from routers.types import F32
-from tests.learning_cases import fields, scores, seen, texts
+from tests.learning_cases import at, bare, fields, scores, seen, texts
 
 pytest.importorskip("sklearn", reason="fitting needs the extra `train`")
 
@@ -116,7 +116,7 @@ def test_where_no_neighbour_is_known_the_prior_speaks() -> None:
     targets = np.array([[1, np.nan], [1, np.nan], [np.nan, 0.25]], np.float32)
     part = NeighbourPart(2, 0.1, targets, np.array([0.5, 0.4], np.float32))
     near = np.array([[0.9, 0.8, -1], [-1, -1, 0.99]], np.float32)
-    found = part.scores(Features(np.zeros((2, 1)), np.zeros((2, 1)), near, []))
+    found = part.scores(at(near))
     assert found == pytest.approx(np.array([[1, 0.4], [1, 0.25]]))
 
 
@@ -124,7 +124,7 @@ def test_a_known_neighbour_far_behind_an_unknown_one_counts_in_full() -> None:
     targets = np.array([[np.nan], [0.8]], np.float32)
     part = NeighbourPart(2, 0.02, targets, np.zeros(1, np.float32))
     near = np.array([[1.0, -0.5]], np.float32)  # weighs e^-75
-    assert part.scores(Features(np.zeros((1, 1)), np.zeros((1, 1)), near, [])) == pytest.approx(np.array([[0.8]]))
+    assert part.scores(at(near)) == pytest.approx(np.array([[0.8]]))
 
 
 def test_an_expert_nobody_asked_is_expected_to_be_average(design: Design) -> None:
@@ -305,15 +305,15 @@ def test_a_value_at_the_threshold_goes_left() -> None:
         np.array([2, 1, 2], ints),
         np.array([0, -1, 1], np.float32),
     )
-    at, above = np.array([[0.25]], np.float32), np.array([[0.26]], np.float32)
-    found = [part.scores(Features(x, 0 * x, np.ones((1, 1), np.float32), [])).item() for x in (at, above)]
+    there, above = np.array([[0.25]], np.float32), np.array([[0.26]], np.float32)
+    found = [part.scores(bare(x, 0 * x)).item() for x in (there, above)]
     assert found == [-0.5, 1.5]
 
 
 def test_centroids_point_to_their_texts() -> None:
     views = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]], np.float32)
     part = CentroidPart(np.zeros(4, np.float32), np.hstack([views, 0 * views]))
-    found = part.scores(Features(3 * views, 0 * views, np.ones((4, 1), np.float32), []))
+    found = part.scores(bare(3 * views, 0 * views))
     assert found == pytest.approx(np.array([[1, 0, -1, 0], [0, 1, 0, -1], [-1, 0, 1, 0], [0, -1, 0, 1]]))
-    at_centre = part.scores(Features(0 * views, 0 * views, np.ones((4, 1), np.float32), []))
+    at_centre = part.scores(bare(0 * views, 0 * views))
     assert at_centre.tolist() == np.zeros((4, 4)).tolist()

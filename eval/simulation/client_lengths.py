@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -82,12 +83,16 @@ def read_lengths(path: Path, pool: str) -> ClientLengths:
 
 
 def _lengths(row: LengthRow, line: int, problems: Problems) -> Lengths | None:
-    prompt = _curve(row.input_tokens_p50, row.input_tokens_p90, row.input_tokens_p99)
-    output = _curve(row.output_tokens_p50, row.output_tokens_p90, row.output_tokens_p99)
-    for name, curve in (("input_tokens", prompt), ("output_tokens", output)):
-        if curve is not None and np.any(np.diff(curve) < 0):
-            problems.add(f"{name}_p90", row.client, "quantiles of a client must not fall", line)
-            return None
+    sides = {
+        "input_tokens": (row.input_tokens_p50, row.input_tokens_p90, row.input_tokens_p99),
+        "output_tokens": (row.output_tokens_p50, row.output_tokens_p90, row.output_tokens_p99),
+    }
+    for name, quantiles in sides.items():
+        for p, (lower, upper) in zip(("p90", "p99"), pairwise(quantiles), strict=True):
+            if lower is not None and upper is not None and upper < lower:
+                problems.add(f"{name}_{p}", upper, f"is below the quantile before it, {lower:g}", line)
+                return None
+    prompt, output = (_curve(*quantiles) for quantiles in sides.values())
     return None if prompt is None or output is None else Lengths(row.ts, prompt, output)
 
 

@@ -31,6 +31,7 @@ __all__ = ["LENGTHS_FILE", "RATES_FILE", "Sampling", "servegen_rows"]
 
 RATES_FILE: Final = "client_rates.parquet"
 WINDOW_S: Final = 600
+_FINITE: Final = (1e-300, 1e290)  # shapes near 0 give gaps that are nothing, or without bound
 _Above0 = Annotated[float, Meta(gt=0)]
 
 
@@ -90,8 +91,8 @@ def window_times(row: RateRow, scale: float, rng: np.random.Generator) -> F64:
     """
     count = rng.poisson(row.rate * scale * WINDOW_S)
     gaps = rng.gamma(row.p1, size=count + 1) if row.pattern == "Gamma" else rng.weibull(row.p1, size=count + 1)
-    gaps += np.finfo(np.float64).tiny  # a shape near 0 underflows to gaps of nothing else
-    return np.asarray(row.ts + WINDOW_S * np.cumsum(gaps)[:-1] / gaps.sum(), dtype=np.float64)
+    ends = np.cumsum(np.clip(gaps, *_FINITE))
+    return np.asarray(row.ts + WINDOW_S * (ends[:-1] / ends[-1]), dtype=np.float64)
 
 
 def _drawn(

@@ -50,6 +50,7 @@ class Mix:
     """Who asks for which expert. zipf: the exponent of popularity, 0 for all alike. sessions: conversations at a time.
 
     stickiness: how likely a conversation keeps its last expert; else the chain says who follows, else popularity.
+    own_sessions: a row without an expert keeps the conversation that its trace names, and `sessions` is for the others.
     Raises: ConfigError: a value that cannot be, by its name.
     """
 
@@ -60,6 +61,7 @@ class Mix:
     drift: Drift | None = None
     bursts: Bursts | None = None
     chain: TurnChain | AgentChain | None = None
+    own_sessions: bool = True
 
     def __post_init__(self) -> None:
         for name, count in (("experts", self.experts), ("sessions", self.sessions)):
@@ -78,7 +80,7 @@ def expert_ids(experts: int) -> tuple[ExpertId, ...]:
 
 
 def assign(rows: Sequence[TraceRow], mix: Mix, seed: int = 0) -> tuple[Arrival, ...]:
-    """Make arrivals of rows in the order of time; a row that names its expert or its conversation keeps them.
+    """Make arrivals of rows in the order of time; a row that names its expert or its conversation keeps it.
 
     A row with an expert but no conversation is one of its own. The seed decides the draws and nothing else: the first
     requests are the same ones however many follow.
@@ -112,7 +114,8 @@ class _Walk:
         if crowd:
             session, expert = f"crowd-{crowd}.{int(place * self._mix.sessions)}", self._crowd_experts[crowd]
         else:
-            session = row.session or f"session-{int(place * self._mix.sessions):02d}"
+            named = row.session if self._mix.own_sessions else None
+            session = named or f"session-{int(place * self._mix.sessions):02d}"
             expert = self._last[session] = self._next(self._last.get(session), row.at_s, stays, step, fresh)
         return Arrival(row.at_s, self._ids[expert], session, row.prompt_tokens, row.output_tokens)
 

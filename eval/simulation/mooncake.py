@@ -37,22 +37,16 @@ def mooncake_rows(lines: Iterator[tuple[int, bytes]], problems: Problems) -> Ite
 
 
 def conversations(prompts: Sequence[Sequence[int]]) -> list[str | None]:
-    """Name each prompt's conversation: that of the last prompt which began with the most of its blocks.
+    """Name each prompt's conversation after its first block that is no system prompt; None without any block.
 
-    A block that more than eight different ones follow is a system prompt and tells nothing: the turns of one
-    conversation differ in a block's last words only. A prompt without blocks has no name.
-    prompts: in the order of time.
+    A block that more than eight different ones follow is a system prompt: the turns of one conversation differ in a
+    block's last words only. A prompt of nothing but system prompts is a conversation of its own.
     """
     shared = _system_prompts(prompts)
-    last: dict[int, str] = {}
     names: list[str | None] = []
     for number, prompt in enumerate(prompts):
-        own = [block for block in prompt if block not in shared]
-        known = (last[block] for block in reversed(own) if block in last)
-        name = next(known, f"conversation-{number}") if prompt else None
-        if name is not None:
-            last.update(dict.fromkeys(own, name))
-        names.append(name)
+        own = next((f"conversation-{block}" for block in prompt if block not in shared), f"prompt-{number}")
+        names.append(own if prompt else None)
     return names
 
 

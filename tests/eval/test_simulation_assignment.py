@@ -101,6 +101,9 @@ def test_rows_keep_what_they_name() -> None:
     assert [(a.expert, a.session) for a in found[:2]] == [("big", "mine"), ("small", "request-1")]
     assert {a.session for a in found[2:]} == {"talk"}
     assert len({a.expert for a in found[2:]}) == 1
+    drawn = assign([mine, nobodys, *talk], Mix(stickiness=1.0, sessions=3, own_sessions=False))
+    assert drawn[:2] == found[:2]
+    assert {a.session for a in drawn[2:]} == {"session-00", "session-01", "session-02"}
 
 
 def test_ranks_rotate_so_that_the_first_goes_last() -> None:
@@ -184,6 +187,9 @@ def test_agents_work_in_pipelines() -> None:
     from_1 = {after: count for (before, after), count in followed.items() if before == 1}
     assert from_1.keys() == {0, 2}
     assert from_1[0] / sum(from_1.values()) == pytest.approx(0.25, abs=0.03)
+    from_3 = {after: count for (before, after), count in followed.items() if before == 3}
+    assert from_3.keys() == {2, 0, 4, 8}
+    assert from_3[0] / sum(from_3.values()) == pytest.approx(0.75 * 6 / 11, abs=0.03)
     assert {after for before, after in followed if before == 9} == {0, 4, 8}  # the last pipeline is cut short
 
 

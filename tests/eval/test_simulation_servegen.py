@@ -25,6 +25,7 @@ LENGTHS: list[dict[str, object]] = [
     for QUANTILES in ((("p50", 1.0), ("p90", 2.0), ("p99", 8.0)),)
     for pool, client, ts, size in (
         ("chat", 0, 0, 100.0),
+        ("chat", 0, 21600, 700.0),
         ("chat", 1, 0, None),
         ("chat", 1, 21600, 10.0),
         ("reason", 0, 0, 1000.0),
@@ -101,7 +102,7 @@ def test_bad_rows_are_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig, match=r"input_tokens_p90 = 1\.0 \(line 1\): is below"):
         read_trace(folder(tmp_path, lengths=falling))
     with pytest.raises(InvalidConfig, match="pool = 'reason': has no lengths"):
-        read_lengths(folder(tmp_path, lengths=LENGTHS[:2]) / LENGTHS_FILE, "reason")
+        read_lengths(folder(tmp_path, lengths=LENGTHS[:3]) / LENGTHS_FILE, "reason")
 
 
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:

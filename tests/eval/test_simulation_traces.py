@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from coe_gateway.access_log import AccessLog, AccessRow
+from eval.simulation.assignment import Mix, assign
+from eval.simulation.mixes import named_mix
 from eval.simulation.mooncake import conversations
 from eval.simulation.pace import mean_rate
 from eval.simulation.traces import TraceKind, kind_of, read_trace
 from experts.errors import InvalidConfig
-from tests.simulation_cases import published
+from tests.simulation_cases import published, rows
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\r\n2023-11-16 18:15:46.6805900,374,44\r\n2023-11-16 18:15:50,396,109"
 MOONCAKE = "\n".join(
@@ -70,10 +72,11 @@ def test_mooncake_blocks_show_who_continues_whom(tmp_path: Path) -> None:
 
 def test_a_system_prompt_makes_no_conversation() -> None:
     openings = [[0, 100 + number] for number in range(9)]
-    names = conversations([*openings, [0, 104, 50], [0, 104, 51], []])
+    names = conversations([*openings, [0, 104, 50], [0, 104, 51], [], [0], [0]])
     assert len(set(names[:9])) == 9
     assert names[4] == names[9] == names[10]
     assert names[11] is None
+    assert names[12] != names[13]
 
 
 def test_an_access_log_names_experts_and_misses_are_filled_by_the_median(tmp_path: Path) -> None:
@@ -93,6 +96,25 @@ def test_an_access_log_as_the_gateway_writes_it_leaves_out_what_wanted_no_expert
     found = read_trace(tmp_path / "access")
     assert [row.expert for row in found] == ["e200", "e429", "e499", "e500", "e503", "e504"]
     assert {row.session for row in found} == {"s"}
+
+
+@pytest.mark.parametrize("mix", ["conversations", "agents"])
+def test_a_workload_that_went_through_the_access_log_is_the_same_workload(tmp_path: Path, mix: str) -> None:
+    sent = assign(rows(500, gap_s=0.25), named_mix(mix))
+    log = AccessLog(tmp_path / "access")
+    for one in reversed(sent):  # a log is in the order of endings
+        log.add(
+            AccessRow(
+                at=1e9 + one.at_s,
+                expert=one.expert,
+                session=one.session,
+                prompt_tokens=one.prompt_tokens,
+                output_tokens=one.output_tokens,
+                status=200,
+            )
+        )
+    log.write()
+    assert assign(read_trace(tmp_path / "access"), Mix(experts=3), seed=9) == sent
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,30 @@ def read_rows(path: Path, row_type: type[R], problems: Problems) -> Iterator[tup
     if is_parquet(path):
         yield from _parquet_rows(path, row_type, problems)
     else:
-        yield from _json_rows(path, row_type, problems)
+        yield from json_rows(numbered_lines(path, packed=path.suffix == ".gz"), row_type, problems)
+
+
+def json_rows(lines: Iterable[tuple[int, bytes]], row_type: type[R], problems: Problems) -> Iterator[tuple[int, R]]:
+    """Decode the good lines and keep their numbers; the bad ones go to `problems`, blank ones nowhere."""
+    decoder = msgspec.json.Decoder(row_type)
+    for line, raw in lines:
+        if raw.isspace():
+            continue
+        try:
+            row = decoder.decode(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            _explain_json(raw, row_type, str(error), problems, line)
+            continue
+        yield line, row
+
+
+def numbered_lines(path: Path, *, packed: bool) -> Iterator[tuple[int, bytes]]:
+    """Read a file line by line, from 1; packed: it is gzip. Raises: InvalidConfig: it cannot be read to its end."""
+    try:
+        with gzip.open(path, "rb") if packed else path.open("rb") as file:
+            yield from enumerate(file, 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InvalidConfig(str(path), [ConfigError("file", str(path), f"cannot be read: {error}")]) from error
 
 
 def with_own_ids(rows: Iterable[tuple[int, Named]], problems: Problems) -> Iterator[tuple[str, Named]]:
@@ -111,27 +134,6 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _json_rows(path: Path, row_type: type[R], problems: Problems) -> Iterator[tuple[int, R]]:
-    decoder = msgspec.json.Decoder(row_type)
-    for line, raw in _lines(path):
-        if raw.isspace():
-            continue
-        try:
-            row = decoder.decode(raw)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            _explain_json(raw, row_type, str(error), problems, line)
-            continue
-        yield line, row
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            yield from enumerate(file, 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InvalidConfig(str(path), [ConfigError("file", str(path), f"cannot be read: {error}")]) from error
 
 
 def _parquet_rows(path: Path, row_type: type[R], problems: Problems) -> Iterator[tuple[int, R]]:

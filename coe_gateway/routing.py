@@ -11,7 +11,7 @@ from experts.errors import ArtifactMismatch, ConfigError
 from experts.types import Category, ExpertId
 from routers.artifact import load_artifact
 from routers.ask import DEFAULT_MAX_CHARS
-from routers.batching import BatchingEncoder
+from routers.batching import BatchingReader
 from routers.budget import Costs, CostWeight, weight_for_budget
 from routers.categories import ExampleHead
 from routers.two_step import TwoStepRouter
@@ -51,8 +51,7 @@ def build_router(
     features = {ExpertId(entry.id): entry.spec().features for entry in settings.experts}
     absent = chosen.not_resident_penalty
     return TwoStepRouter(
-        BatchingEncoder(encoder),
-        head,
+        BatchingReader(encoder, head),
         profiles,
         features,
         cache_entries=chosen.cache_entries,

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from experts.types import ExpertId, Feature
     from routers.ask import Ask
-    from routers.batching import BatchingEncoder
-    from routers.types import Profile, RoutingHead
+    from routers.batching import BatchingReader
+    from routers.types import Profile
 
 
 UNNAMED: Final = Category("any")  # of a head that was fitted on outcomes alone
@@ -49,10 +49,9 @@ class TwoStepRouter:
     ask_chars: the longest ask it makes use of. penalty: what the moment adds to an expert's cost.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of a router, each given by name where it is put together
+    def __init__(
         self,
-        encoder: BatchingEncoder,
-        head: RoutingHead,
+        reader: BatchingReader,
         profiles: Mapping[str, Profile],
         features: Mapping[ExpertId, frozenset[Feature]],
         *,
@@ -61,8 +60,7 @@ class TwoStepRouter:
         penalty: Callable[[ExpertId], float] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._encoder = encoder
-        self._head = head
+        self._reader = reader
         self._profiles = profiles
         self._features = features
         self._cache: LRUCache[bytes, _Judgement] = LRUCache(cache_entries)
@@ -81,11 +79,11 @@ class TwoStepRouter:
 
     def close(self) -> None:
         """Let the encoder's thread go."""
-        self._encoder.close()
+        self._reader.close()
 
     async def retire(self) -> None:
         """Close once every decision under way is made."""
-        await self._encoder.drained()
+        await self._reader.drained()
         self.close()
 
     async def route(self, ask: Ask, required: frozenset[Feature] = frozenset(), profile: str = "auto") -> RouteDecision:
@@ -110,24 +108,23 @@ class TwoStepRouter:
 
     async def _judge(self, text: str, draw: float, timings_ms: dict[str, float]) -> _Judgement:
         started_s = self._clock()
-        encoded = await self._encoder.encode(text)
-        encoded_s = self._clock()
-        opinions = self._head.opinions(encoded)
-        names = self._head.categories or (UNNAMED,)
-        row = opinions.probabilities[0] if self._head.categories else np.ones(1, np.float32)
+        reading, head = await self._reader.read(text), self._reader.head
+        opinions, place = reading.opinions, reading.row
+        names = head.categories or (UNNAMED,)
+        row = opinions.probabilities[place] if head.categories else np.ones(1, np.float32)
         order = row.argsort()[::-1]
         best, second = float(row[order[0]]), float(row[order[1]]) if len(row) > 1 else 0.0
-        timings_ms["encode"] = _ms(encoded_s - started_s)
-        timings_ms["global"] = _ms(self._clock() - encoded_s)
+        timings_ms["encode"] = _ms(self._clock() - started_s - reading.head_s)
+        timings_ms["global"] = _ms(reading.head_s)
         return _Judgement(
             categories={names[i]: round(float(row[i]), 6) for i in order},
-            qualities=dict(zip(self._head.experts, opinions.qualities[0].tolist(), strict=True)),
-            in_scope=round(float(opinions.in_scope[0]), 4),
+            qualities=dict(zip(head.experts, opinions.qualities[place].tolist(), strict=True)),
+            in_scope=round(float(opinions.in_scope[place]), 4),
             draw=draw,
             best=names[order[0]],
             confidence=best,
             margin=best - second,
-            truncated=encoded.truncated[0],
+            truncated=reading.truncated,
         )
 
     def _decide(self, ask: Ask, required: frozenset[Feature], profile: Profile, judgement: _Judgement) -> RouteDecision:

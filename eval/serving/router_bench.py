@@ -102,8 +102,9 @@ async def _round(subject: Subject, prompts: SizedPrompts, plan: Plan) -> Sample:
 
 async def _encoded(router: TwoStepRouter, prompts: SizedPrompts) -> tuple[RoutingHead, list[Encoded]]:
     """The head that the gateway would use, and texts as it would get them: a part of a whole that it does not show."""
-    head, encoder = router._head, router._encoder  # noqa: SLF001 - timed as built, not rebuilt beside it
-    return head, [await encoder.encode(text) for text in islice(prompts.of(SUSTAINED_TOKENS), _ENCODED)]
+    reader = router._reader  # noqa: SLF001 - timed as built, not rebuilt beside it
+    await reader.drained()
+    return reader.head, [reader.encoder.encode([text]) for text in islice(prompts.of(SUSTAINED_TOKENS), _ENCODED)]
 
 
 def _classifier(head: RoutingHead, encoded: Sequence[Encoded], seconds_s: float) -> list[float]:

@@ -10,7 +10,7 @@ from coe_gateway.routing import build_router
 from eval.learning.whole_artifact import own_profile
 from experts.errors import ConfigError
 from routers.artifact import load_artifact
-from routers.batching import BatchingEncoder
+from routers.batching import BatchingReader
 from routers.two_step import TwoStepRouter
 
 if TYPE_CHECKING:
@@ -60,4 +60,4 @@ def _artifact(path: Path, settings: EncoderSettings, store: WeightStore) -> TwoS
     refuse_other_encoder(manifest, identity)
     profile, features = own_profile(artifact)
     encoder = open_encoder(settings, store, identity)
-    return TwoStepRouter(BatchingEncoder(encoder), artifact.head, {"auto": profile}, features)
+    return TwoStepRouter(BatchingReader(encoder, artifact.head), {"auto": profile}, features)

@@ -25,7 +25,7 @@ from eval.serving.router_subjects import Subject
 from eval.serving.sized_prompts import SizedPrompts
 from experts.errors import ConfigError
 from experts.types import Category, ExpertId
-from routers.batching import BatchingEncoder
+from routers.batching import BatchingReader
 from routers.categories import ExampleHead
 from routers.two_step import TwoStepRouter
 from routers.types import Encoded, Profile
@@ -84,7 +84,7 @@ def build() -> TwoStepRouter:
         names, encoder.encode(["ate", "tea", "eat at", "ino", "ion", "no in"]).vectors, [0, 0, 0, 1, 1, 1]
     )
     return TwoStepRouter(
-        BatchingEncoder(encoder), head, {"auto": Profile("auto", general, {}, 0.0)}, {general: frozenset()}
+        BatchingReader(encoder, head), {"auto": Profile("auto", general, {}, 0.0)}, {general: frozenset()}
     )
 
 

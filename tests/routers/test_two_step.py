@@ -13,7 +13,7 @@ import pytest
 from experts.errors import UnknownExpert, UnsupportedField
 from experts.types import Category, ExpertId, Feature
 from routers.ask import Ask
-from routers.batching import BatchingEncoder
+from routers.batching import BatchingReader
 from routers.categories import ExampleHead
 from routers.two_step import TwoStepRouter
 from routers.types import Encoded, Profile
@@ -48,13 +48,17 @@ class WordEncoder:
         return Encoded(tuple(texts), rows, tuple(len(t) > 100 for t in texts), tuple(len(t) for t in texts))
 
 
-def router(encoder: WordEncoder | None = None, **profiles: Profile) -> TwoStepRouter:
-    encoder = encoder or WordEncoder()
+def reader(encoder: WordEncoder, max_batch: int = 16) -> BatchingReader:
     texts = ["code", "code code", "code code code", "chat", "chat chat", "chat chat chat"]
     head = ExampleHead([CODE, CHAT], encoder.encode(texts).vectors, [0, 0, 0, 1, 1, 1])
     encoder.batches.clear()
+    encoder.threads.clear()
+    return BatchingReader(encoder, head, max_batch=max_batch)
+
+
+def router(encoder: WordEncoder | None = None, **profiles: Profile) -> TwoStepRouter:
     auto = Profile("auto", TALKER, {CODE: (CODER, STRONG), CHAT: (TALKER,)}, abstain_below=0.6)
-    return TwoStepRouter(BatchingEncoder(encoder), head, {"auto": auto, **profiles}, FEATURES)
+    return TwoStepRouter(reader(encoder or WordEncoder()), {"auto": auto, **profiles}, FEATURES)
 
 
 async def test_the_category_decides_and_every_candidate_is_scored() -> None:
@@ -111,25 +115,26 @@ async def test_the_same_text_is_encoded_once_and_truncation_is_reported() -> Non
 
 async def test_who_arrives_while_the_encoder_is_busy_shares_a_batch_off_the_event_loop() -> None:
     encoder = WordEncoder(pause_s=0.02)
-    batching = BatchingEncoder(encoder, max_batch=8)
-    results = await asyncio.gather(*(batching.encode(f"code {i}") for i in range(17)))
+    batching = reader(encoder, max_batch=8)
+    names = ["code", "chat"]
+    results = await asyncio.gather(*(batching.read(f"{names[i % 2]} {i}") for i in range(17)))
     assert [len(b) for b in encoder.batches] == [8, 8, 1]
-    assert all(result.vectors.shape == (1, 2) for result in results)
+    assert [int(r.opinions.probabilities[r.row].argmax()) for r in results] == [i % 2 for i in range(17)]
     assert threading.get_ident() not in encoder.threads
     batching.close()
 
 
 async def test_a_caller_that_leaves_and_one_that_fails_harm_nobody_else() -> None:
     encoder = WordEncoder(pause_s=0.02)
-    batching = BatchingEncoder(encoder, max_batch=1)
+    batching = reader(encoder, max_batch=1)
     first, leaves, explodes, last = (
-        asyncio.create_task(batching.encode(text)) for text in ("code", "code leaves", "explode", "chat")
+        asyncio.create_task(batching.read(text)) for text in ("code", "code leaves", "explode", "chat")
     )
     await asyncio.sleep(0.005)
     leaves.cancel()
     with pytest.raises(RuntimeError, match="boom"):
         await explodes
-    assert (await first).truncated == (False,)
-    assert (await last).truncated == (False,)
+    assert (await first).truncated is False
+    assert (await last).truncated is False
     assert ["code leaves"] not in encoder.batches
     batching.close()

@@ -84,7 +84,7 @@ def agreement(
         if trained is not None:
             loaded = load_artifact(trained.expanduser())
             contenders, choosing = _of_artifact(loaded, settings)
-            memory = loaded.head.space.memory
+            memory = loaded.head.space.memory if len(loaded.head.space.memory) else None
         else:
             contenders, choosing = _of_examples(settings, _depths(layers), Path(work))
         title = f"{'examples' if trained is None else trained.name} on {data.name}"

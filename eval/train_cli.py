@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,7 @@ from eval.learning.extending import extended
 from eval.learning.learning_files import label_key, read_learning_file
 from eval.learning.papers import Papers, artifact_of, out_of_fold_metrics
 from eval.learning.train_table import train_table
+from experts.errors import ConfigError
 from routers.artifact import load_artifact, save_artifact
 from routers.expert_facts import read_expert_facts
 from routers.training.fit import fit_head
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from eval.learning.learning_files import LearningFile
     from routers.expert_facts import ExpertFacts
+    from routers.training.fit import Fitted
 
 TABLE_COLUMNS = 120  # where there is no terminal to fit
 
@@ -61,6 +64,9 @@ def train(  # noqa: PLR0913 - an option is an argument
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Add the file's new experts to this artifact; train no other."),
     ] = None,
+    lean: Annotated[
+        bool, typer.Option("--lean", help="Leave out what evaluation alone needs; for artifacts without experts.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="The artifact's name; default: that of the file.")] = None,
     description: Annotated[str, typer.Option(help="What it is for, one sentence; kept in the artifact.")] = "",
     config: ConfigOption = None,
@@ -88,7 +94,7 @@ def train(  # noqa: PLR0913 - an option is an argument
             data_sha256=source.data_hash,
             metrics=metrics,
         )
-        artifact = artifact_of(fitted, papers, facts)
+        artifact = artifact_of(fitted if not lean else _without_memory(fitted), papers, facts)
         save_artifact(out, artifact)
     report = TrainReport(
         artifact=str(out),
@@ -104,6 +110,13 @@ def train(  # noqa: PLR0913 - an option is an argument
         typer.echo(msgspec.json.format(msgspec.json.encode(report), indent=1).decode())
     else:
         Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS).print(train_table(report))
+
+
+def _without_memory(fitted: Fitted) -> Fitted:
+    try:
+        return replace(fitted, head=fitted.head.lean())
+    except ValueError as error:
+        raise ConfigError("--lean", None, f"is not for this artifact: {error}") from None
 
 
 def _extend(  # noqa: PLR0917 - what the command was given

@@ -17,7 +17,7 @@ import numpy as np
 from experts.errors import ArtifactCorrupt, ConfigError
 from experts.types import Category, ExpertId
 from routers.lexical import BUCKETS, LexicalSpace
-from routers.parts import PARTS, AnyPart
+from routers.parts import PARTS, AnyPart, Landmarks
 from routers.row_files import whole_file
 from routers.trained import CategoryBlend, FeatureSpace, QualityBlend, ScopeDetector, TrainedHead
 
@@ -170,8 +170,8 @@ def _arrays(artifact: Artifact) -> Arrays:
     head = artifact.head
     arrays: Arrays = {
         "memory": head.space.memory,
-        "axes": head.space.axes,
-        "landmark_rows": head.space.landmark_rows.astype(np.int32),
+        "axes": head.space.landmarks.axes,
+        "landmarks": head.space.landmarks.vectors,
         "lexical.words": head.space.lexical.words,
         "lexical.letters": head.space.lexical.letters,
         "expected": artifact.expected,
@@ -211,7 +211,7 @@ def _head(manifest: Manifest, arrays: Arrays) -> TrainedHead:
         tuple(Category(name) for name in manifest.categories),
         tuple(ExpertId(card.id) for card in manifest.experts),
         FeatureSpace(
-            _single(arrays["memory"]), _single(arrays["axes"]), arrays["landmark_rows"].astype(np.intp), lexical
+            _single(arrays["memory"]), Landmarks(_single(arrays["axes"]), _single(arrays["landmarks"])), lexical
         ),
         category,
         quality,

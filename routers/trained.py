@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from routers.judged import Judged
-from routers.parts import Features, KernelPart, Landmarks, NeighbourPart, unit_rows
+from routers.parts import Features, KernelPart, Landmarks, NeighbourPart
 from routers.types import Opinions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    import numpy.typing as npt
 
     from experts.types import Category, ExpertId
     from routers.lexical import LexicalSpace
@@ -33,18 +30,12 @@ VIEWS = (4, 6)  # layers: the middle one tells fields apart, the last one brings
 class FeatureSpace:
     """What turns encoded texts into features.
 
-    Shapes: memory (N, D), the last view of the texts fitted on; axes (D, S); landmark_rows (L,), some of them.
+    Shapes: memory (N, D), the last view of the texts fitted on, for evaluation; N = 0 in a lean artifact.
     """
 
     memory: F32
-    axes: F32
-    landmark_rows: npt.NDArray[np.intp]
+    landmarks: Landmarks
     lexical: LexicalSpace
-
-    @cached_property
-    def landmarks(self) -> Landmarks:
-        """The few texts that a decision compares with."""
-        return Landmarks(self.axes, unit_rows(self.memory[self.landmark_rows] @ self.axes))
 
     def features(self, encoded: Encoded) -> Features:
         """Raises: ValueError: the vectors do not have both views."""
@@ -138,6 +129,12 @@ class TrainedHead:
         blend = QualityBlend(parts, self.quality.weights[:, kept], self.quality.win_rates[:, kept])
         return replace(self, experts=tuple(experts), quality=blend)
 
+    def lean(self) -> TrainedHead:
+        """The same decisions without the texts in memory. Raises: ValueError: a part needs them."""
+        if self.quality is not None or (self.category is not None and NeighbourPart.kind in self.category.parts):
+            raise ValueError("nearest neighbours are judged by all texts")
+        return replace(self, space=replace(self.space, memory=self.space.memory[:0]))
+
     def opinions(self, encoded: Encoded) -> Opinions:
         """Judge a batch."""
         return self._opinions(self.space.features(encoded))
@@ -152,7 +149,7 @@ class TrainedHead:
         opinions = self._opinions(features)
         plain = None if self.quality is None else self.quality.parts.get(NeighbourPart.kind)
         knn = np.zeros((len(encoded), 0), np.float32) if plain is None else plain.scores(features)
-        nearest = features.similarities.max(axis=1)
+        nearest = (features.similarities if len(self.space.memory) else features.near).max(axis=1)
         return Judged(
             self.categories,
             self.experts,

@@ -60,7 +60,7 @@ def learning(n: int, seed: int = 0, *, unknown: float = 0.0) -> LearningSet:
 
 def seen(design: Design, encoded: Encoded) -> Features:
     """Other texts as a part sees them that was fitted on all of the design's."""
-    return FeatureSpace(design.last, design.axes, design.landmark_rows, design.space).features(encoded)
+    return FeatureSpace(design.last, design.landmarks, design.space).features(encoded)
 
 
 def bare(middle: F32, last: F32) -> Features:

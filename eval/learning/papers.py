@@ -47,7 +47,7 @@ def artifact_of(fitted: Fitted, papers: Papers, facts: Sequence[ExpertFacts]) ->
         temperature=1.0 if head.category is None else head.category.temperature,
         scope_bias=None if head.scope is None else head.scope.bias,
         data_sha256=papers.data_sha256,
-        data_rows=len(head.space.memory),
+        data_rows=len(fitted.rows),
         metrics=papers.metrics,
     )
     expected = np.zeros((0, 0), np.float32) if fitted.qualities is None else fitted.qualities.qualities

@@ -9,7 +9,7 @@ import numpy as np
 
 from routers.parts import CentroidPart
 from routers.trained import NEAREST, CategoryBlend, ScopeDetector, as_logits, log_softmax, scope_signals
-from routers.training.blending import fit_category_weights, fit_temperature, log_loss
+from routers.training.blending import fewest_category_weights, fit_temperature, log_loss
 from routers.training.kernel_fit import MOST_TEXTS, KernelRecipe
 from routers.training.recipes import Centroids, Logistic, Mlp, Neighbours
 
@@ -138,13 +138,12 @@ def _blended(parts: dict[str, AnyPart], raw: dict[str, F32], labels: Labels) -> 
     temperatures = {name: fit_temperature(own[known], labels[known]) for name, own in logits.items()}
     logs = {name: log_softmax(logits[name] / np.float32(temperatures[name])) for name in raw}
     losses = {name: log_loss(own[known], labels[known]) for name, own in logs.items()}
-    weights = fit_category_weights([own[known] for own in logs.values()], labels[known])
+    weights = fewest_category_weights({name: own[known] for name, own in logs.items()}, labels[known])
     # The centroids stay even at weight 0: how near the nearest is tells what is out of scope.
-    kept = np.array([weight > 0 or name == CentroidPart.kind for name, weight in zip(raw, weights, strict=True)])
-    used = [name for name, keep in zip(raw, kept, strict=True) if keep]
+    used = [name for name in raw if name in weights or name == CentroidPart.kind]
     blend = CategoryBlend(
         {name: parts[name] for name in used},
-        weights[kept],
+        np.array([weights.get(name, 0.0) for name in used], np.float32),
         np.array([temperatures[name] for name in used], np.float32),
         1.0,
         np.zeros((2, 0), np.float32),

@@ -92,7 +92,7 @@ def fit_head(
     if scores is not None:
         methods_q = [m for m in QUALITY_METHODS if m in wanted]
         qualities = fit_qualities(design, scores, labels, categories, folds, methods=methods_q, say=say)
-    space = FeatureSpace(np.ascontiguousarray(design.last), design.axes, design.landmark_rows, design.space)
+    space = FeatureSpace(np.ascontiguousarray(design.last), design.landmarks, design.space)
     if categories is not None:
         scope = fit_scope(categories, design, folds, _outside_signals(known, categories, space))
     blend = None if categories is None else categories.blend

@@ -414,3 +414,19 @@ def test_vectors_of_one_view_are_refused(fitted: Fitted) -> None:
     one_view = replace(texts(3), vectors=texts(3).vectors[:, :SIZE])
     with pytest.raises(ValueError, match="are not two views of 8"):
         fitted.head.opinions(one_view)
+
+
+def test_a_lean_head_decides_the_same_without_the_texts() -> None:
+    whole = fit_head(replace(learning(60), scores=None), methods=["kernel", "logistic"]).head
+    lean, some = whole.lean(), texts(20, seed=5)
+    assert len(lean.space.memory) == 0
+    assert lean.opinions(some).probabilities.tolist() == whole.opinions(some).probabilities.tolist()
+    assert lean.judged(some).in_scope == pytest.approx(whole.judged(some).in_scope)
+    assert lean.judged(texts(60)).nearest == pytest.approx(1, abs=1e-4)  # every text is a landmark here
+
+
+@pytest.mark.parametrize("methods", [("kernel",), ("neighbours",)])
+def test_a_head_with_nearest_neighbours_cannot_be_lean(methods: tuple[str, ...]) -> None:
+    some = learning(60) if methods == ("kernel",) else replace(learning(60), scores=None)
+    with pytest.raises(ValueError, match="nearest neighbours"):
+        fit_head(some, methods=methods).head.lean()

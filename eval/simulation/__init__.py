@@ -1,0 +1,1 @@
+"""Replaying request streams on a virtual clock."""

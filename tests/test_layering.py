@@ -18,7 +18,17 @@ MAY_IMPORT = {
 }
 HTTP_FRAMEWORK = {"starlette", "uvicorn", "fastapi"}
 PURE = {  # files, or packages of them
-    *("planner", "policies", "ledger", "scheduler", "eviction_set", "predictor", "prefetch", "hit_ratio"),
+    *(
+        "planner",
+        "policies",
+        "ledger",
+        "scheduler",
+        "eviction_set",
+        "predictor",
+        "prefetch",
+        "hit_ratio",
+        "prefetch_share",
+    ),
     *("reuse", "metrics", "chunking"),
 }
 

@@ -4,37 +4,61 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memory_tiers.policies import Candidate, Foresighted, Use
+from memory_tiers.policies import Candidate, Foresighted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from experts.types import ExpertId
-    from memory_tiers.policies import EvictionPolicy
+    from memory_tiers.policies import EvictionPolicy, Use
+
+
+class Cache:
+    """Slots that a policy fills: a miss always brings its expert in. Raises: ValueError: no slots."""
+
+    def __init__(self, slots: int, policy: EvictionPolicy) -> None:
+        if slots < 1:
+            raise ValueError(f"{slots} slots hold nobody")
+        self._slots = slots
+        self._policy = policy
+        self._residents: dict[ExpertId, Candidate] = {}
+
+    def __contains__(self, expert: ExpertId) -> bool:
+        return expert in self._residents
+
+    def use(self, use: Use, waiting: Sequence[ExpertId] = ()) -> bool:
+        """Serve one request; whether it hit. waiting: the experts of those behind it, for a policy that looks ahead."""
+        self._policy.used(use)
+        if use.expert in self._residents:
+            return True
+        if len(self._residents) >= self._slots:
+            if isinstance(self._policy, Foresighted):
+                self._policy.upcoming(waiting)
+            self._evict_one(use.now_s)
+        self._residents[use.expert] = Candidate(use.expert, 1, 1.0)
+        self._policy.admitted(use.expert, use.now_s)
+        return False
+
+    def _evict_one(self, now_s: float) -> None:
+        candidates = list(self._residents.values())
+        scores = self._policy.keep_scores(candidates, now_s)
+        victim = candidates[min(range(len(scores)), key=scores.__getitem__)].expert
+        del self._residents[victim]
+        self._policy.evicted(victim, now_s)
 
 
 def hit_ratio(uses: Sequence[Use], slots: int, policy: EvictionPolicy, *, lookahead: int = 0) -> float:
-    """The share of `uses` whose expert is among the `slots` that `policy` keeps. A miss always brings its expert in.
+    """The share of `uses` whose expert is among the `slots` that `policy` keeps.
 
     lookahead: how many of the requests to come are told to a policy that asks for them, as a queue would.
 
     Raises: ValueError: no uses, or no slots.
     """
-    _check(uses, slots)
-    residents: dict[ExpertId, Candidate] = {}
+    if not uses:
+        raise ValueError("there are no uses to replay")
+    cache = Cache(slots, policy)
     experts = [use.expert for use in uses]
-    hits = 0
-    for place, use in enumerate(uses):
-        policy.used(use)
-        if use.expert in residents:
-            hits += 1
-            continue
-        if len(residents) >= slots:
-            if lookahead and isinstance(policy, Foresighted):
-                policy.upcoming(experts[place + 1 : place + 1 + lookahead])
-            _evict_one(residents, policy, use.now_s)
-        residents[use.expert] = Candidate(use.expert, 1, 1.0)
-        policy.admitted(use.expert, use.now_s)
+    hits = sum(cache.use(use, experts[place : place + lookahead]) for place, use in enumerate(uses, start=1))
     return hits / len(uses)
 
 
@@ -43,7 +67,8 @@ def belady_hit_ratio(uses: Sequence[Use], slots: int) -> float:
 
     Raises: ValueError: no uses, or no slots.
     """
-    _check(uses, slots)
+    if not uses or slots < 1:
+        raise ValueError(f"{len(uses)} uses over {slots} slots have no hit ratio")
     following = _next_uses([use.expert for use in uses])
     residents: dict[ExpertId, int] = {}
     hits = 0
@@ -59,21 +84,6 @@ def belady_hit_ratio(uses: Sequence[Use], slots: int) -> float:
 def gap_closed(ratio: float, lru: float, belady: float) -> float:
     """The share of the way from `lru` to `belady` that `ratio` has gone; 0 where there is no way to go."""
     return (ratio - lru) / (belady - lru) if belady > lru else 0.0
-
-
-def _check(uses: Sequence[Use], slots: int) -> None:
-    if not uses:
-        raise ValueError("there are no uses to replay")
-    if slots < 1:
-        raise ValueError(f"{slots} slots hold nobody")
-
-
-def _evict_one(residents: dict[ExpertId, Candidate], policy: EvictionPolicy, now_s: float) -> None:
-    candidates = list(residents.values())
-    scores = policy.keep_scores(candidates, now_s)
-    victim = candidates[min(range(len(scores)), key=scores.__getitem__)].expert
-    del residents[victim]
-    policy.evicted(victim, now_s)
 
 
 def _next_uses(experts: Sequence[ExpertId]) -> list[int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from memory_tiers.policies.belady import LookaheadBelady
 from memory_tiers.policies.costing import Gdsf, KeepScore
 from memory_tiers.policies.counting import Lfu, Lru
+from memory_tiers.policies.default import Default
 from memory_tiers.policies.mrs import Mrs
 from memory_tiers.policies.policy import Candidate, EvictionPolicy, Foresighted, Use
 from memory_tiers.policies.queues import Arc, S3Fifo
@@ -17,5 +18,5 @@ if TYPE_CHECKING:
 __all__ = ["POLICIES", "Candidate", "EvictionPolicy", "Foresighted", "Use"]
 
 POLICIES: Final[dict[str, Callable[[], EvictionPolicy]]] = {
-    policy.name: policy for policy in (Lru, Lfu, Gdsf, Mrs, S3Fifo, Arc, KeepScore, LookaheadBelady)
+    policy.name: policy for policy in (Lru, Lfu, Gdsf, Mrs, S3Fifo, Arc, KeepScore, LookaheadBelady, Default)
 }

@@ -49,5 +49,5 @@ def test_nothing_to_replay_is_refused() -> None:
     for uses, slots in product([named([]), named([1])], [0, 1]):
         if uses and slots:
             continue
-        with pytest.raises(ValueError, match=r"no uses|hold nobody"):
+        with pytest.raises(ValueError, match=r"no uses|hold nobody|no hit ratio"):
             hit_ratio(uses, slots, POLICIES["lru"]())

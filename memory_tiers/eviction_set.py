@@ -20,18 +20,27 @@ def plan_eviction_set(candidates: Sequence[Candidate], losses: Sequence[float], 
     """The victims that together free `need_bytes` at the smallest summed loss; [] when nothing is needed.
 
     candidates: who may go; whoever is leased, pinned or moving is not among them. losses: what it costs to lose each,
-    in their order; a policy's keep scores, times bytes for the policies whose scores are per byte. A loss below 0
-    counts as 0. No victim is superfluous. Exact up to 30 candidates, unless that takes more than 20,000 steps; from
-    there on the best of two greedy plans, by loss per byte and by loss, or better.
+    in their order: a policy's keep scores, times bytes for the policies whose scores are per byte.
 
     Raises: TierFull: all of them together do not free `need_bytes`.
+    """
+    return [candidates[place] for place in cheapest_set([c.size_bytes for c in candidates], losses, need_bytes)]
+
+
+def cheapest_set(sizes: Sequence[int], losses: Sequence[float], need_bytes: int) -> list[int]:
+    """The places, ascending, of what together has `need_bytes` at the smallest summed loss, and nothing superfluous.
+
+    A loss below 0 counts as 0, and nothing of no size is taken. Exact up to 30 places, unless that takes more than
+    20,000 steps; beyond, the better of two greedy plans, by loss per byte and by loss.
+
+    Raises: TierFull: all sizes together are less than `need_bytes`.
     """
     if need_bytes <= 0:
         return []
     items = [
-        _Item(place, candidate.size_bytes, max(loss, 0.0))
-        for place, (candidate, loss) in enumerate(zip(candidates, losses, strict=True))
-        if candidate.size_bytes > 0
+        _Item(place, size, max(loss, 0.0))
+        for place, (size, loss) in enumerate(zip(sizes, losses, strict=True))
+        if size > 0
     ]
     whole = sum(item.size for item in items)
     if whole < need_bytes:
@@ -39,7 +48,7 @@ def plan_eviction_set(candidates: Sequence[Candidate], losses: Sequence[float], 
     chosen = min(_greedy(items, need_bytes), key=_loss_of)
     if len(items) <= _EXACT_UP_TO:
         chosen = _Search(items, need_bytes, chosen).best()
-    return [candidates[item.place] for item in sorted(chosen, key=lambda item: item.place)]
+    return sorted(item.place for item in chosen)
 
 
 @dataclass(frozen=True, slots=True)

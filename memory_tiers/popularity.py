@@ -15,6 +15,8 @@ _UNSEEN: Final = 0.05  # uses that every expert is credited with, so that none i
 _ODDS: Final = (0.95, 1.0, 0.9)  # when in doubt the slow count: it looks further ahead than to the next request
 _RESCALE_AT: Final = 1e100
 _LONGEST: Final = 24  # ages from 2**24 requests on are one
+_PRIOR_REQUESTS: Final = 2.0  # what an age counts for before it has been seen
+_RENEWED_EVERY: Final = 32
 _STRANGER: Final = (0.0, 0.0, -float(1 << _LONGEST))
 
 
@@ -76,7 +78,7 @@ class Popularity:
         quick /= self._total[0] + credit * self._unit[0]
         slow /= self._total[1] + credit * self._unit[1]
         floor = _UNSEEN * (quick * self._unit[0] + slow * self._unit[1])
-        hazards = [age * hazard for hazard in self._ages.hazards(len(self._known))]
+        hazards = [age * hazard for hazard in self._hazards()]
         get, following, scores = self._known.get, self._step + 1, []
         for expert in experts:
             record = get(expert)
@@ -97,10 +99,15 @@ class Popularity:
         parts = (
             (quick + _UNSEEN * quick_unit) / (self._total[0] + credit * quick_unit),
             (slow + _UNSEEN * slow_unit) / (self._total[1] + credit * slow_unit),
-            self._ages.hazard(_bucket(self._step + 1 - int(last)), len(self._known)),
+            self._hazards()[_bucket(self._step + 1 - int(last))],
         )
         self._foretold = (self._step, expert, parts)
         return parts
+
+    def _hazards(self) -> list[float]:
+        if self._ages.stale:
+            self._ages.renew([self._step - int(record[2]) for record in self._known.values()])
+        return self._ages.hazards
 
     def _admit(self, expert: ExpertId) -> list[float]:
         if len(self._known) >= self._capacity:
@@ -127,34 +134,50 @@ class _Ages:
         self._unit = 1.0
         self._reused = [0.0] * len(_FIRST_AGE)
         self._within = [0.0] * len(_FIRST_AGE)  # requests spent in the very bucket in which the use came
+        self._uses = self._stale_at = 0
+        self.hazards = [0.5] * len(_FIRST_AGE)
+
+    @property
+    def stale(self) -> bool:
+        """Whether `renew` is due."""
+        return self._uses >= self._stale_at
 
     def used(self, age: int) -> None:
         """Note a use at `age`; all younger ages were passed without one."""
         self._unit *= self._growth
         bucket = _bucket(age)
         self._reused[bucket] += self._unit
-        self._within[bucket] += self._unit * (min(age, 1 << _LONGEST) - _FIRST_AGE[bucket] + 1)
+        self._within[bucket] += self._unit * _spent_within(bucket, age)
+        self._uses += 1
         if self._unit > _RESCALE_AT:
             self._reused = [uses / self._unit for uses in self._reused]
             self._within = [requests / self._unit for requests in self._within]
             self._unit = 1.0
 
-    def hazard(self, bucket: int, experts: int) -> float:
-        """The probability of a use at one age; where little has been seen, as if one in `experts` were drawn."""
-        prior = 2.0 * self._unit
-        spent = sum(self._reused[bucket + 1 :]) * _WIDTH[bucket] + self._within[bucket]
-        return (self._reused[bucket] + prior / (experts + 1)) / (spent + prior)
+    def renew(self, waited: Sequence[int]) -> None:
+        """Set `hazards`, the probability of a use in each bucket of ages.
 
-    def hazards(self, experts: int) -> list[float]:
-        """`hazard` of every bucket."""
-        prior = 2.0 * self._unit
-        credit = prior / (experts + 1)
-        older = sum(self._reused)
-        hazards = []
-        for reused, within, width in zip(self._reused, self._within, _WIDTH, strict=True):
-            older -= reused
-            hazards.append((reused + credit) / (older * width + within + prior))
-        return hazards
+        waited: for how many requests each expert has not been used until now. Without them whoever never comes back
+        would not be counted, and very old ages look better than they are. Where nothing was seen, an age is like the
+        next younger one.
+        """
+        passed, within = list(self._reused), list(self._within)
+        for age in waited:
+            if age:
+                bucket = _bucket(age)
+                passed[bucket] += self._unit
+                within[bucket] += self._unit * _spent_within(bucket, age)
+        prior, hazard, older = _PRIOR_REQUESTS * self._unit, 1.0 / (len(waited) + 1), sum(passed)
+        self.hazards = []
+        for reused, here, spent, width in zip(self._reused, passed, within, _WIDTH, strict=True):
+            older = max(older - here, 0.0)
+            hazard = (reused + prior * hazard) / (older * width + spent + prior)
+            self.hazards.append(hazard)
+        self._stale_at = self._uses + min(1 + self._uses // 8, max(_RENEWED_EVERY, len(waited) // 4))
+
+
+def _spent_within(bucket: int, age: int) -> int:
+    return min(age, 1 << _LONGEST) - _FIRST_AGE[bucket] + 1
 
 
 def _bucket(age: int) -> int:

@@ -51,3 +51,35 @@ def stream(  # noqa: PLR0913 - each is one property of a stream
         last[session] = chosen
         uses.append(Use(expert(chosen), float(at), f"s{session}"))
     return uses
+
+
+def stack(*, experts: int, length: int, seed: int, zipf: float = 1.0) -> list[Use]:
+    """What was used lately is used again, whoever it is: the places of a recency list are drawn, by Zipf."""
+    rng = random.Random(seed)  # noqa: S311 - a stream for a test, not a secret
+    weights = list(accumulate((place + 1) ** -zipf for place in range(experts)))
+    recent = rng.sample(range(experts), experts)
+    chosen = []
+    for _ in range(length):
+        recent.insert(0, recent.pop(rng.choices(range(experts), cum_weights=weights)[0]))
+        chosen.append(recent[0])
+    return named(chosen)
+
+
+def passing(*, experts: int, length: int, seed: int, active: int, turns: int = 6) -> list[Use]:
+    """Conversations that end after about `turns` requests, `active` of them at a time, each staying mostly."""
+    rng = random.Random(seed)  # noqa: S311 - a stream for a test, not a secret
+    weights = list(accumulate((rank + 1) ** -1.0 for rank in range(experts)))
+    going: list[tuple[str, int]] = []
+    uses = []
+    for at in range(length):
+        while len(going) < active:
+            going.append((f"s{at}.{len(going)}", rng.choices(range(experts), cum_weights=weights)[0]))
+        place = rng.randrange(active)
+        session, chosen = going[place]
+        if rng.random() > 0.7:
+            chosen = rng.choices(range(experts), cum_weights=weights)[0]
+        going[place] = (session, chosen)
+        uses.append(Use(expert(chosen), float(at), session))
+        if rng.random() < 1 / turns:
+            del going[place]
+    return uses

@@ -50,7 +50,7 @@ def test_never_more_than_a_point_behind_lru(name: str, sessions_told: bool) -> N
 
 
 @pytest.mark.parametrize("experts", [50, 150])
-@pytest.mark.parametrize(("lookahead", "least"), [(0, 0.5), (2, 0.57), (4, 0.62), (8, 0.7)])
+@pytest.mark.parametrize(("lookahead", "least"), [(0, 0.53), (2, 0.6), (4, 0.64), (8, 0.73)])
 def test_most_of_the_gap_to_belady_is_closed(experts: int, lookahead: int, least: float) -> None:
     uses = stream(experts=experts, length=8000, seed=3)
     lru, best = hit_ratio(uses, SLOTS, Lru()), belady_hit_ratio(uses, SLOTS)

@@ -32,6 +32,7 @@ from experts.backends.openai_http import OpenAiHttpBackend
 from experts.registry import OpenAiEntry
 from experts.weights import WeightStore
 from memory_tiers.manager import ResidencyManager
+from memory_tiers.rules import Rules
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -67,7 +68,8 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str]) -> AsyncI
             backends,
             budget_bytes=int(settings.residency.device_budget_bytes),
             load_timeout_s=settings.residency.load_timeout_s,
-            join_window_s=settings.residency.join_window_s,
+            rules=Rules(join_window_s=settings.residency.join_window_s, max_wait_s=settings.residency.max_wait_s),
+            policy=settings.residency.policy,
             on_swap=metrics.swapped,
         )
         keys = [

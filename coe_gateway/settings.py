@@ -49,7 +49,13 @@ class ResidencySettings(Entry):
     )
     load_timeout_s: PositiveFloat = Field(default=120.0, description="a load that takes longer has failed")
     join_window_s: NonNegativeFloat = Field(
-        default=2.0, description="how long a waiting request lets others join the resident expert before it"
+        default=2.0, description="how long a waiting request lets others join a busy expert whose room it needs"
+    )
+    max_wait_s: PositiveFloat = Field(
+        default=60.0, description="within which a request is to have its expert; one that cannot is refused with 429"
+    )
+    policy: Literal["default", "lru", "lfu", "gdsf", "keep-score", "mrs", "s3-fifo", "arc", "belady-window"] = Field(
+        default="default", description="who is worth keeping; `default` predicts who is asked for next"
     )
 
 

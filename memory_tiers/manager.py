@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 from experts.errors import CoeError, ExpertStartFailed
 from memory_tiers.lease import Lease
+from memory_tiers.policies import POLICIES
 from memory_tiers.scheduler import Scheduler
-from memory_tiers.types import Fail, Grant, Load, Resident, ResidentState, Ticket
+from memory_tiers.types import Fail, Footprint, Grant, Load, Resident, ResidentState, Ticket, Unload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from experts.backend import ExpertBackend
     from experts.types import ExpertId
+    from memory_tiers.rules import Rules
     from memory_tiers.types import Effect
 
 _log = logging.getLogger(__name__)
@@ -27,7 +29,6 @@ class ResidencyManager:
     """The single owner of residency: `async with manager.lease(expert_id)` keeps an expert on the device.
 
     budget_bytes: what all residents together may take. load_timeout_s: a load that takes longer has failed.
-    retry_after_s: how long a failed expert is not tried again.
     on_swap: called after each load or unload with (expert, "load" | "unload", seconds), for the metrics.
     """
 
@@ -37,24 +38,21 @@ class ResidencyManager:
         *,
         budget_bytes: int,
         load_timeout_s: float = 120.0,
-        join_window_s: float = 2.0,
-        retry_after_s: float = 5.0,
+        rules: Rules | None = None,
+        policy: str = "default",
         clock: Callable[[], float] = time.monotonic,
         on_swap: Callable[[ExpertId, str, float], None] = lambda *_: None,
     ) -> None:
         self._backends = backends
-        self._scheduler = Scheduler(
-            {expert_id: backend.spec.device_bytes for expert_id, backend in backends.items()},
-            budget_bytes,
-            join_window_s=join_window_s,
-            retry_after_s=retry_after_s,
-        )
+        footprints = {expert_id: Footprint(backend.spec.device_bytes) for expert_id, backend in backends.items()}
+        self._scheduler = Scheduler(footprints, [budget_bytes], rules=rules, policy=POLICIES[policy])
         self._load_timeout_s = load_timeout_s
         self._clock = clock
         self._on_swap = on_swap
         self._waiters: dict[int, asyncio.Future[None]] = {}
         self._moves: set[asyncio.Task[None]] = set()
         self._loads: set[asyncio.Task[None]] = set()
+        self._alarm: asyncio.TimerHandle | None = None
         for expert_id, backend in backends.items():
             backend.on_exit(partial(self._crashed, expert_id))
 
@@ -92,6 +90,8 @@ class ResidencyManager:
     async def close(self) -> None:
         """Refuse whoever waits and stop every expert, leased ones too: their requests have had their time."""
         self._apply(self._scheduler.close())
+        if self._alarm is not None:
+            self._alarm.cancel()
         for load in self._loads:
             load.cancel()
         while self._moves:
@@ -129,8 +129,25 @@ class ResidencyManager:
             elif isinstance(effect, Load):
                 self._loads.add(load := self._spawn(self._load(effect.resident)))
                 load.add_done_callback(self._loads.discard)
-            else:
+            elif isinstance(effect, Unload):
                 self._spawn(self._unload(effect.resident))
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        """Come back when time alone changes what is to be done."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if not self._scheduler.waiting:
+            return
+        now_s = self._clock()
+        at_s = self._scheduler.wake_at_s(now_s)
+        if at_s < float("inf"):
+            self._alarm = asyncio.get_running_loop().call_later(at_s - now_s, self._tick)
+
+    def _tick(self) -> None:
+        self._alarm = None
+        self._apply(self._scheduler.tick(self._clock()))
 
     def _wake(self, ticket: Ticket, error: Exception | None) -> None:
         waiter = self._waiters.get(id(ticket))
@@ -164,7 +181,7 @@ class ResidencyManager:
         else:
             resident.load_s = self._clock() - started_s
             self._on_swap(expert_id, "load", resident.load_s)
-            self._apply(self._scheduler.loaded(resident, self._clock()))
+            self._apply(self._scheduler.loaded(resident, self._clock(), resident.load_s))
 
     async def _load_failed(self, resident: Resident, error: CoeError) -> None:
         _log.warning("load failed: %s", error)

@@ -3,98 +3,139 @@
 Every method is one event at time `now_s` and returns what must happen next. A grant pins its resident before the
 waiter knows of it, so there is no gap in which it could be evicted.
 
-Order of service: a request for a ready expert joins it at once, unless somebody who needs room has waited longer
-than `join_window_s`; then it queues behind them, so a busy expert cannot starve the others. When room is made, all
-that wait for the incoming expert are served by that one swap. An expert that failed to load is refused for
-`retry_after_s`, with the same error.
+Order of service: a request for a ready expert joins it at once, unless that expert has to make room for somebody who
+has waited longer than the join window; then it takes no new requests until its running ones end. Of those who wait for
+loads, the expert is next that most requests wait for, unless somebody's time runs out. All that wait for an expert are
+served by one load. Weights are read from disk into host memory before anybody makes room for them.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
-from experts.errors import ExpertUnreachable, TierFull
-from memory_tiers.ledger import Ledger
-from memory_tiers.planner import plan_eviction
-from memory_tiers.types import Effect, Fail, Grant, Load, Resident, ResidentState, Ticket, Unload
+from experts.errors import ExpertUnreachable, QueueFull, TierFull
+from memory_tiers.breaker import Breaker
+from memory_tiers.costs import DISK_TO_DEVICE, DISK_TO_HOST, HOST_TO_DEVICE, MoveCosts
+from memory_tiers.foresight import Foresight
+from memory_tiers.host_tier import HostTier
+from memory_tiers.ledger import DeviceLedger
+from memory_tiers.policies import POLICIES, Candidate, Foresighted, Use
+from memory_tiers.rooms import Rooms, Wanted
+from memory_tiers.rules import Rules
+from memory_tiers.tally import Tally
+from memory_tiers.types import Effect, Fail, Footprint, Grant, Load, Resident, ResidentState, Ticket, Tier, Unload
+from memory_tiers.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from experts.types import ExpertId
+    from memory_tiers.policies import EvictionPolicy
+    from memory_tiers.types import HostCopy
 
 _READY, _LOADING, _UNLOADING = ResidentState.READY, ResidentState.LOADING, ResidentState.UNLOADING
+_NEWEST = 0.1  # the share of the latest lease in what leases are expected to take
 
 
 class Scheduler:
-    """Single owner of who is resident and who waits, for one device."""
+    """Single owner of who is where and who waits.
+
+    footprints: every expert's bytes. device_budgets: bytes of each device; host_bytes: for copies of weights.
+    policy: makes a new eviction policy; each tier has its own.
+    """
 
     def __init__(
         self,
-        device_bytes: Mapping[ExpertId, int],
-        budget_bytes: int,
+        footprints: Mapping[ExpertId, Footprint],
+        device_budgets: Sequence[int],
+        host_bytes: int = 0,
         *,
-        join_window_s: float = 2.0,
-        retry_after_s: float = 5.0,
+        rules: Rules | None = None,
+        policy: Callable[[], EvictionPolicy] = POLICIES["default"],
+        costs: MoveCosts | None = None,
     ) -> None:
-        self.ledger = Ledger(budget_bytes)
-        self._device_bytes = dict(device_bytes)
-        self._join_window_s = join_window_s
-        self._queues: dict[ExpertId, deque[Ticket]] = {}
-        self._retry_after_s = retry_after_s
-        self._failed: dict[ExpertId, tuple[float, Exception]] = {}
+        self.rules = rules or Rules()
+        self.costs = costs or MoveCosts()
+        self.tally = Tally()
+        self.ledger = DeviceLedger(device_budgets)
+        self.pinned: set[ExpertId] = set()
+        self._footprints = dict(footprints)
+        self._policy, host_policy = policy(), policy()
+        self.host = HostTier(
+            self._footprints,
+            host_bytes,
+            policy=host_policy,
+            costs=self.costs,
+            is_resident=lambda expert_id: self.ledger.get(expert_id) is not None,
+            stagings=self.rules.stagings,
+        )
+        self._policies = (self._policy, host_policy)
+        self._foresight = Foresight(self._policy, self.ledger, self.host, self._footprints, self.rules)
+        self._breaker = Breaker(self.rules.retry_after_s, self.rules.most_rest_s)
+        self._queue = Waiting()
+        self._lease_s = 0.0
         self._closed = False
 
     @property
     def waiting(self) -> int:
         """How many tickets are queued."""
-        return sum(map(len, self._queues.values()))
+        return len(self._queue)
 
-    def request(self, expert_id: ExpertId, now_s: float) -> tuple[Ticket, list[Effect]]:
+    def request(
+        self, expert_id: ExpertId, now_s: float, *, session: str | None = None, max_wait_s: float | None = None
+    ) -> tuple[Ticket, list[Effect]]:
         """Ask for a lease. A ticket that comes back with its `resident` set is granted already."""
-        ticket = Ticket(expert_id, now_s)
+        for policy in self._policies:
+            policy.used(Use(expert_id, now_s, session))
+        ticket = Ticket(expert_id, now_s, now_s + (self.rules.max_wait_s if max_wait_s is None else max_wait_s))
         resident = self.ledger.get(expert_id)
-        if resident is not None and resident.state is _READY and not self._barred(expert_id, now_s):
+        if resident is not None and resident.open:
+            self.tally.joined(resident)
             self._pin(ticket, resident)
             return ticket, []
         if (refusal := self._refusal(expert_id, now_s)) is not None:
             return ticket, [Fail(ticket, refusal)]
         ticket.cold = True
-        self._queues.setdefault(expert_id, deque()).append(ticket)
+        self.tally.missed(resident)
+        self._queue.add(ticket)
         return ticket, self._pump(now_s)
 
     def withdraw(self, ticket: Ticket, now_s: float) -> list[Effect]:
         """End a ticket, queued or granted; ending it again does nothing."""
         resident, ticket.resident = ticket.resident, None
         if resident is None:
-            queue = self._queues.get(ticket.expert_id)
-            if queue is None or ticket not in queue:
-                return []
-            queue.remove(ticket)
-            if not queue:
-                del self._queues[ticket.expert_id]
-            return self._pump(now_s)
+            return self._pump(now_s) if self._queue.remove(ticket) else []
         resident.leases -= 1
+        self._lease_s += _NEWEST * (now_s - resident.last_used_s - self._lease_s) if resident.leases == 0 else 0.0
         resident.last_used_s = now_s
-        return self._pump(now_s) if self._queues and resident.leases == 0 else []
+        return self._pump(now_s) if self._queue or resident.leases == 0 else []
 
-    def loaded(self, resident: Resident, now_s: float) -> list[Effect]:
+    def loaded(self, resident: Resident, now_s: float, took_s: float | None = None) -> list[Effect]:
         """A load ended well: everyone who waited for it is served before anything else is decided."""
         resident.state = _READY
-        resident.last_used_s = now_s
+        resident.last_used_s = resident.ready_s = now_s
+        self._read(resident, took_s)
+        self._breaker.healthy(resident.expert_id)
+        self._policy.admitted(resident.expert_id, now_s)
         return [*self._grant_all(resident), *self._pump(now_s)]
 
     def load_failed(self, resident: Resident, error: Exception, now_s: float) -> list[Effect]:
-        """A load ended badly: its bytes are free again and everyone who waited for it is told why."""
+        """A load ended badly: its bytes are free again, and everyone who waited for it is told why.
+
+        One that was to come from host memory is tried once more, from disk.
+        """
         self.ledger.discharge(resident)
-        self._failed[resident.expert_id] = (now_s + self._retry_after_s, error)
-        failed: list[Effect] = [Fail(ticket, error) for ticket in self._queues.pop(resident.expert_id, ())]
+        self._read(resident, None)
+        if resident.source is Tier.HOST:
+            return [*self.host.forget(resident.expert_id), *self._pump(now_s)]
+        self._breaker.failed(resident.expert_id, error, now_s)
+        failed: list[Effect] = [Fail(ticket, error) for ticket in self._queue.take(resident.expert_id)]
         return failed + self._pump(now_s)
 
     def unloaded(self, resident: Resident, now_s: float) -> list[Effect]:
         """An unload ended."""
         self.ledger.discharge(resident)
+        self._policy.evicted(resident.expert_id, now_s)
         return self._pump(now_s)
 
     def crashed(self, resident: Resident, now_s: float) -> list[Effect]:
@@ -102,95 +143,181 @@ class Scheduler:
         if resident.state is not _READY:
             return []
         self.ledger.discharge(resident)
+        self._policy.evicted(resident.expert_id, now_s)
         return self._pump(now_s)
 
+    def staged(self, copy: HostCopy, now_s: float, took_s: float | None = None) -> list[Effect]:
+        """Weights are in host memory."""
+        if took_s is not None:
+            self.costs.observed(copy.expert_id, DISK_TO_HOST, copy.host_bytes, took_s)
+        self.host.staged(copy)
+        return self._pump(now_s)
+
+    def stage_failed(self, copy: HostCopy, now_s: float) -> list[Effect]:
+        """Weights could not be read into host memory."""
+        self.host.stage_failed(copy)
+        return self._pump(now_s)
+
+    def dropped(self, copy: HostCopy, now_s: float) -> list[Effect]:
+        """A host copy's memory is back."""
+        self.host.dropped(copy)
+        return self._pump(now_s)
+
+    def tick(self, now_s: float) -> list[Effect]:
+        """Time has passed: what `wake_at_s` announced is due."""
+        return self._pump(now_s)
+
+    def wake_at_s(self, now_s: float) -> float:
+        """When something is to be decided anew though no event comes; infinite where nobody waits."""
+        later = [r.ready_s + self.rules.quantum_s for r in self.ledger if self._queue and r.state is _READY]
+        for expert_id in self._queue.experts:
+            start_by_s = self._queue.start_by_s(expert_id)
+            later += [self._queue.first(expert_id).arrived_s + self.rules.join_window_s, start_by_s]
+            later.append(start_by_s - self._ahead_s(expert_id))
+        return min((at_s for at_s in later if at_s > now_s), default=float("inf"))
+
     def evict(self, expert_id: ExpertId) -> list[Effect]:
-        """Take an idle expert off the device; nothing happens to one that is leased or absent."""
+        """Take an idle expert off its device; nothing happens to one that is leased or absent."""
         resident = self.ledger.get(expert_id)
         return [self._start_unload(resident)] if resident is not None and resident.evictable else []
+
+    def set_device_budget(self, device: int, budget_bytes: int, now_s: float) -> list[Effect]:
+        """Give a device another budget. Of what is over it, idle residents go at once and busy ones once they end."""
+        self.ledger.budgets_bytes[device] = budget_bytes
+        return self._pump(now_s)
 
     def close(self) -> list[Effect]:
         """Refuse whoever waits and take every idle expert down; later requests are refused too."""
         self._closed = True
-        waiting = [ticket for queue in self._queues.values() for ticket in queue]
-        self._queues.clear()
+        waiting = self._queue.clear()
         refused: list[Effect] = [Fail(t, ExpertUnreachable(t.expert_id, "the gateway is closing")) for t in waiting]
         return refused + [self._start_unload(r) for r in self.ledger if r.evictable]
 
     def check_invariants(self) -> None:
         """Raise AssertionError if residency is in a state that must not be; tests call it after every event."""
         self.ledger.check_invariants()
-        for expert_id, queue in self._queues.items():
-            if not queue or any(t.resident is not None or t.expert_id != expert_id for t in queue):
-                raise AssertionError(f"the queue of {expert_id!r} is wrong: {list(queue)}")
+        self.host.ledger.check_invariants()
+        self._queue.check_invariants()
 
     def _refusal(self, expert_id: ExpertId, now_s: float) -> Exception | None:
-        need_bytes = self._device_bytes[expert_id]
-        until_s, error = self._failed.get(expert_id, (now_s, None))
-        if now_s < until_s:
+        need_bytes = self._footprints[expert_id].device_bytes
+        if (error := self._breaker.open(expert_id, now_s)) is not None:
             return error  # trying again at once would evict a healthy expert for it, request after request
         if self._closed:
             return ExpertUnreachable(expert_id, "the gateway is closing")
-        if need_bytes > self.ledger.budget_bytes:
-            return TierFull(
-                f"expert {expert_id!r} needs {need_bytes} bytes; the device budget is {self.ledger.budget_bytes}",
-            )
+        if need_bytes > (largest := max(self.ledger.budgets_bytes)):
+            return TierFull(f"expert {expert_id!r} needs {need_bytes} bytes; the device budget is {largest}")
         return None
 
-    def _barred(self, expert_id: ExpertId, now_s: float) -> bool:
-        """Whether a newcomer must queue because someone who needs room has waited long enough."""
-        return bool(self._queues and self._device_bytes[expert_id]) and any(
-            now_s - queue[0].arrived_s > self._join_window_s
-            for other, queue in self._queues.items()
-            if other != expert_id and self._needs_room(other)
-        )
-
-    def _needs_room(self, expert_id: ExpertId) -> bool:
-        """Whether those who wait for it wait for bytes: not if it is here already, or on its way."""
-        resident = self.ledger.get(expert_id)
-        return resident is None or resident.state is _UNLOADING
-
     def _pump(self, now_s: float) -> list[Effect]:
-        """Serve the queues, the longest wait first; nobody takes room that someone before them waits for."""
-        effects: list[Effect] = []
-        spoken_for = False
-        for expert_id, _ in sorted(self._queues.items(), key=lambda item: item[1][0].arrived_s):
-            resident = self.ledger.get(expert_id)
-            if resident is None:
-                if spoken_for and self._device_bytes[expert_id]:
-                    continue
-                placed, more = self._place(expert_id)
-                effects += more
-                spoken_for = spoken_for or not placed
-            elif resident.state is _READY:
-                if not self._barred(expert_id, now_s):
-                    effects += self._grant_all(resident)
-            elif resident.state is _UNLOADING:
-                spoken_for = True
+        """Decide everything that can be decided now."""
+        effects = self._give_up(now_s)
+        if self._closed:
+            return effects
+        rooms = Rooms(self.ledger, lambda some: self._losses(some, now_s), self.pinned, self.rules.quantum_s, now_s)
+        effects += [self._start_unload(victim) for victim in rooms.overdrawn()]
+        for expert_id in self._queue.order(lambda e: self._urgent(e, now_s)):
+            effects += self._advance(expert_id, rooms, now_s)
+        for resident in rooms.spared():
+            effects += self._grant_all(resident)
+        if not self._queue:
+            effects += self._foresee(now_s)
         return effects
 
-    def _place(self, expert_id: ExpertId) -> tuple[bool, list[Effect]]:
-        """Start the load if the bytes are free, else start what frees them. The bool: whether the load started."""
-        need_bytes = self._device_bytes[expert_id]
-        staying = [r for r in self.ledger if r.state is not _UNLOADING]
-        try:
-            victims = plan_eviction(staying, need_bytes, self.ledger.budget_bytes)
-        except TierFull:  # leases hold the room: their withdrawal pumps again
-            return False, []
-        effects: list[Effect] = [self._start_unload(victim) for victim in victims]
-        if need_bytes > self.ledger.free_bytes:  # an unload is under way: its end pumps again
-            return False, effects
-        resident = Resident(expert_id, need_bytes)
+    def _advance(self, expert_id: ExpertId, rooms: Rooms, now_s: float) -> list[Effect]:
+        """One step for those who wait for an expert."""
+        resident = self.ledger.get(expert_id)
+        if resident is not None:
+            resident.foreseen = False
+            return self._grant_all(resident) if resident.open else []
+        need_bytes = self._footprints[expert_id].device_bytes
+        if self.host.can_hold(expert_id) and not self.host.holds(expert_id):
+            return self.host.demand(expert_id, self._queue.experts, now_s)
+        patient = now_s < self._queue.first(expert_id).arrived_s + self.rules.join_window_s
+        urgent = self._urgent(expert_id, now_s)
+        loading = sum(r.state is _LOADING and r.device_bytes > 0 for r in self.ledger)
+        may_load = loading < self.rules.loads or not need_bytes
+        found = rooms.find(Wanted(need_bytes, patient and not urgent, urgent), may_load=may_load)
+        if found.device is not None:
+            return [self._start_load(expert_id, found.device)]
+        return [self._start_unload(victim) for victim in found.victims]
+
+    def _foresee(self, now_s: float) -> list[Effect]:
+        """Bring in what may be asked for, while nobody waits."""
+        found = self._foresight.next_move(now_s, self.pinned, self._breaker.resting(now_s))
+        if found is None:
+            return []
+        if found.stage is not None:
+            return self.host.foresee(found.stage)
+        if found.load is not None and not found.victims:
+            load = self._start_load(found.load, found.device)
+            load.resident.foreseen = True
+            return [load]
+        return [self._start_unload(victim) for victim in found.victims]
+
+    def _give_up(self, now_s: float) -> list[Effect]:
+        """Refuse those whose time is over and whose weights are not even on their way."""
+        over = [t for t in self._queue if t.start_by_s <= now_s and not self._coming(t.expert_id)]
+        for ticket in over:
+            self._queue.remove(ticket)
+        self.tally.refused += len(over)
+        problem = "no room for expert {!r} within {:.3g} s"
+        return [Fail(t, QueueFull(problem.format(t.expert_id, now_s - t.arrived_s))) for t in over]
+
+    def _coming(self, expert_id: ExpertId) -> bool:
+        resident = self.ledger.get(expert_id)
+        return resident is not None and resident.state is _LOADING
+
+    def _urgent(self, expert_id: ExpertId, now_s: float) -> bool:
+        return now_s >= self._queue.start_by_s(expert_id) - self._ahead_s(expert_id)
+
+    def _ahead_s(self, expert_id: ExpertId) -> float:
+        """How long before its time is over an expert has to come first: running answers end, then it is loaded."""
+        return 2 * self._lease_s + self._load_s(expert_id)
+
+    def _load_s(self, expert_id: ExpertId) -> float:
+        footprint, move = self._footprints[expert_id], DISK_TO_DEVICE
+        if self.host.can_hold(expert_id):
+            move = HOST_TO_DEVICE
+        seconds = self.costs.seconds(expert_id, move, footprint.device_bytes)
+        if move is HOST_TO_DEVICE and not self.host.holds(expert_id):
+            seconds += self.costs.seconds(expert_id, DISK_TO_HOST, footprint.host_bytes)
+        return seconds
+
+    def _losses(self, residents: Sequence[Resident], now_s: float) -> list[float]:
+        candidates = [Candidate(r.expert_id, r.device_bytes, self._load_s(r.expert_id)) for r in residents]
+        if isinstance(self._policy, Foresighted):
+            self._policy.upcoming(self._queue.by_arrival())
+        return self._policy.keep_scores(candidates, now_s)
+
+    def _start_load(self, expert_id: ExpertId, device: int) -> Load:
+        copy = self.host.ledger.get(expert_id) if self.host.holds(expert_id) else None
+        source = Tier.DISK if copy is None else Tier.HOST
+        resident = Resident(expert_id, self._footprints[expert_id].device_bytes, device, source)
         self.ledger.admit(resident)
-        return True, [*effects, Load(resident)]
+        if copy is not None:
+            copy.readers += 1
+        self.tally.loads[source] += 1
+        self.tally.moved_bytes += resident.device_bytes
+        return Load(resident)
+
+    def _read(self, resident: Resident, took_s: float | None) -> None:
+        """A load has read its source to the end, or as far as it came."""
+        copy = self.host.ledger.get(resident.expert_id)
+        if resident.source is Tier.HOST and copy is not None:
+            copy.readers -= 1
+        if took_s is not None:
+            move = HOST_TO_DEVICE if resident.source is Tier.HOST else DISK_TO_DEVICE
+            self.costs.observed(resident.expert_id, move, resident.device_bytes, took_s)
 
     def _start_unload(self, resident: Resident) -> Unload:
         resident.state = _UNLOADING
+        self.tally.evicted(resident)
         return Unload(resident)
 
     def _grant_all(self, resident: Resident) -> list[Effect]:
         granted: list[Effect] = []
-        for ticket in self._queues.pop(resident.expert_id, ()):
+        for ticket in self._queue.take(resident.expert_id):
             self._pin(ticket, resident)
             granted.append(Grant(ticket))
         return granted
@@ -198,4 +325,5 @@ class Scheduler:
     def _pin(self, ticket: Ticket, resident: Resident) -> None:
         resident.leases += 1
         ticket.resident = resident
+        resident.foreseen = False
         resident.last_used_s = max(resident.last_used_s, ticket.arrived_s)

@@ -1,4 +1,4 @@
-"""The words of residency: frozen values, no behaviour beyond their own facts."""
+"""The words of residency: values, no behaviour beyond their own facts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ if TYPE_CHECKING:
     from experts.types import ExpertId
 
 
+class Tier(StrEnum):
+    """Where weights can lie, the fastest first."""
+
+    DEVICE = "device"
+    HOST = "host"
+    DISK = "disk"
+
+
 class ResidentState(StrEnum):
     """Where a resident stands between its first and its last byte on the device."""
 
@@ -18,19 +26,42 @@ class ResidentState(StrEnum):
     UNLOADING = "unloading"
 
 
+class CopyState(StrEnum):
+    """Where a host copy stands."""
+
+    STAGING = "staging"
+    READY = "ready"
+    DROPPING = "dropping"
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What an expert takes on a device, and what a copy of its weights takes in host memory; 0: it is not staged."""
+
+    device_bytes: int
+    host_bytes: int = 0
+
+
 @dataclass(slots=True, eq=False)
 class Resident:
-    """One stay of an expert on the device, from the start of its load to the end of its unload.
+    """One stay of an expert on a device, from the start of its load to the end of its unload.
 
     A crashed expert that is loaded again is a new Resident: leases on the old one end with it. leases: counted pins;
-    above 0 it is not evictable. load_s: how long its load took, once it is ready.
+    above 0 it is not evictable. draining: it takes no new leases, since somebody waits for its room. source: the tier
+    it is loaded from. foreseen: nobody had asked for it when its load began, nor since. load_s: how long its load
+    took, once it is ready.
     """
 
     expert_id: ExpertId
     device_bytes: int
+    device: int = 0
+    source: Tier = Tier.DISK
     state: ResidentState = ResidentState.LOADING
     leases: int = 0
+    draining: bool = False
+    foreseen: bool = False
     last_used_s: float = 0.0
+    ready_s: float = 0.0
     load_s: float = 0.0
 
     @property
@@ -38,13 +69,33 @@ class Resident:
         """Whether the planner may choose it as a victim."""
         return self.state is ResidentState.READY and self.leases == 0
 
+    @property
+    def open(self) -> bool:
+        """Whether a request may join it at once."""
+        return self.state is ResidentState.READY and not self.draining
+
+
+@dataclass(slots=True, eq=False)
+class HostCopy:
+    """An expert's weights in host memory. readers: loads that read it just now; above 0 it stays."""
+
+    expert_id: ExpertId
+    host_bytes: int
+    state: CopyState = CopyState.STAGING
+    foreseen: bool = False
+    readers: int = 0
+
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """One request for a lease, from its arrival to its withdrawal. cold: it had to wait for a load."""
+    """One request for a lease, from its arrival to its withdrawal.
+
+    start_by_s: when at the latest it should hold its lease. cold: it had to wait for a load.
+    """
 
     expert_id: ExpertId
     arrived_s: float
+    start_by_s: float = float("inf")
     resident: Resident | None = None
     cold: bool = False
 
@@ -66,7 +117,7 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Effect: bring `resident` up, then report `loaded` or `load_failed`."""
+    """Effect: bring `resident` up from its source, then report `loaded` or `load_failed`."""
 
     resident: Resident
 
@@ -78,4 +129,18 @@ class Unload:
     resident: Resident
 
 
-Effect = Grant | Fail | Load | Unload
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Effect: read the weights into host memory, then report `staged` or `stage_failed`."""
+
+    copy: HostCopy
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Effect: give a host copy's memory back, ending its staging if it is under way, then report `dropped`."""
+
+    copy: HostCopy
+
+
+Effect = Grant | Fail | Load | Unload | Stage | Drop

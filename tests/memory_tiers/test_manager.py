@@ -12,8 +12,10 @@ from experts.backends.echo import EchoBackend
 from experts.errors import ExpertStartFailed, ExpertUnreachable, TierFull
 from experts.types import ExpertId, ExpertSpec
 from memory_tiers.manager import ResidencyManager
+from memory_tiers.rules import Rules
 from memory_tiers.types import ResidentState
 
+RULES = Rules(join_window_s=0.05, retry_after_s=0.0, quantum_s=0.0, prefetch=False)
 A, B, C = ExpertId("a"), ExpertId("b"), ExpertId("c")
 
 
@@ -52,7 +54,7 @@ async def house() -> House:
     backends = {A: Slow(A, 60), B: Slow(B, 60), C: Slow(C, 30)}
     swaps: list[tuple[str, str]] = []
     manager = ResidencyManager(
-        backends, budget_bytes=100, load_timeout_s=0.5, join_window_s=0.05, retry_after_s=0.0,
+        backends, budget_bytes=100, load_timeout_s=0.5, rules=RULES,
         on_swap=lambda expert, direction, _: swaps.append((expert, direction)),
     )  # fmt: skip
     return House(manager, backends, swaps)
@@ -75,7 +77,7 @@ async def test_many_at_once_load_once(house: House) -> None:
 
 async def test_forty_mixed_requests_over_one_slot_are_all_served_in_few_swaps(house: House) -> None:
     house.backends[C]._spec = ExpertSpec(C, "echo", C, device_bytes=60, options={"start_s": 0.02})
-    manager = ResidencyManager(house.backends, budget_bytes=100, join_window_s=0.05)
+    manager = ResidencyManager(house.backends, budget_bytes=100, rules=RULES)
     mixed = House(manager, house.backends)
     await asyncio.gather(*(use(mixed, (A, B, C)[i % 3], 0.005) for i in range(40)))
     assert sum(b.starts for b in house.backends.values()) == 3

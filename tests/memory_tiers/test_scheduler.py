@@ -1,126 +1,27 @@
-"""The scheduler as a state machine driven by random events, and its rules by example."""
+"""The scheduler's rules by example."""
 
 from __future__ import annotations
 
 import hypothesis.strategies as st
-from hypothesis import given, settings
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis import given
 
-from experts.errors import ExpertStartFailed, ExpertUnreachable, TierFull
+from experts.errors import ExpertStartFailed, ExpertUnreachable, QueueFull, TierFull
 from experts.types import ExpertId
+from memory_tiers.rules import Rules
 from memory_tiers.scheduler import Scheduler
-from memory_tiers.types import Effect, Fail, Grant, Load, ResidentState, Ticket, Unload
+from memory_tiers.types import Drop, Effect, Fail, Footprint, Grant, Load, Stage, Ticket, Tier, Unload
 
 SIZES = {ExpertId("a"): 60, ExpertId("b"): 50, ExpertId("c"): 30, ExpertId("remote"): 0, ExpertId("huge"): 500}
 BUDGET = 100
 
 
-class SchedulerMachine(RuleBasedStateMachine):
-    """Plays the manager: performs effects in any order, at any later time."""
-
-    tickets = Bundle("tickets")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-        self.scheduler = Scheduler(SIZES, BUDGET, join_window_s=2.0)
-        self.loading: list[Load] = []
-        self.unloading: list[Unload] = []
-        self.waiting: set[int] = set()
-        self.held: dict[int, Ticket] = {}
-        self.all: dict[int, Ticket] = {}
-
-    def perform(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            if isinstance(effect, Load):
-                assert effect.resident not in [e.resident for e in self.loading], "loaded twice at once"
-                self.loading.append(effect)
-            elif isinstance(effect, Unload):
-                assert effect.resident.leases == 0, "a leased expert is evicted"
-                self.unloading.append(effect)
-            elif isinstance(effect, Grant):
-                assert id(effect.ticket) in self.waiting, "granted twice or after withdrawal"
-                self.waiting.discard(id(effect.ticket))
-                self.held[id(effect.ticket)] = effect.ticket
-                assert effect.ticket.resident is not None
-                assert effect.ticket.resident.state is ResidentState.READY, "granted before it was ready"
-            else:
-                self.waiting.discard(id(effect.ticket))
-
-    @rule(target=tickets, expert=st.sampled_from(list(SIZES)))
-    def request(self, expert: ExpertId) -> Ticket:
-        ticket, effects = self.scheduler.request(expert, self.now)
-        self.all[id(ticket)] = ticket
-        if ticket.resident is not None:
-            self.held[id(ticket)] = ticket
-        else:
-            self.waiting.add(id(ticket))
-        self.perform(effects)
-        return ticket
-
-    @rule(ticket=consumes(tickets), twice=st.booleans())
-    def withdraw(self, ticket: Ticket, twice: bool) -> None:
-        self.waiting.discard(id(ticket))
-        self.held.pop(id(ticket), None)
-        self.perform(self.scheduler.withdraw(ticket, self.now))
-        if twice:
-            self.perform(self.scheduler.withdraw(ticket, self.now))
-
-    @rule(fails=st.booleans(), index=st.integers(0, 9))
-    def finish_load(self, fails: bool, index: int) -> None:
-        if not self.loading:
-            return
-        resident = self.loading.pop(index % len(self.loading)).resident
-        if fails:
-            error = ExpertStartFailed(resident.expert_id, "no")
-            self.perform(self.scheduler.load_failed(resident, error, self.now))
-        else:
-            self.perform(self.scheduler.loaded(resident, self.now))
-
-    @rule(index=st.integers(0, 9))
-    def finish_unload(self, index: int) -> None:
-        if self.unloading:
-            self.perform(self.scheduler.unloaded(self.unloading.pop(index % len(self.unloading)).resident, self.now))
-
-    @rule(expert=st.sampled_from(list(SIZES)))
-    def crash(self, expert: ExpertId) -> None:
-        resident = self.scheduler.ledger.get(expert)
-        if resident is not None:
-            self.perform(self.scheduler.crashed(resident, self.now))
-
-    @rule(expert=st.sampled_from(list(SIZES)))
-    def evict(self, expert: ExpertId) -> None:
-        self.perform(self.scheduler.evict(expert))
-
-    @rule(seconds=st.floats(0, 5))
-    def wait(self, seconds: float) -> None:
-        self.now += seconds
-
-    @invariant()
-    def books_are_right(self) -> None:
-        self.scheduler.check_invariants()
-        assert self.scheduler.waiting == len(self.waiting)
-        for resident in self.scheduler.ledger:
-            pins = sum(t.resident is resident for t in self.held.values())
-            assert resident.leases == pins, "a pin leaked or got lost"
-
-    def teardown(self) -> None:
-        """Once every load ends and every lease is given back, nobody is left waiting."""
-        for _ in range(1000):
-            for ticket in list(self.held.values()):
-                self.held.pop(id(ticket))
-                self.perform(self.scheduler.withdraw(ticket, self.now))
-            if self.loading:
-                self.perform(self.scheduler.loaded(self.loading.pop().resident, self.now))
-            elif self.unloading:
-                self.perform(self.scheduler.unloaded(self.unloading.pop().resident, self.now))
-            elif not self.held:
-                break
-        assert not self.waiting, "somebody waits forever"
-
-
-SchedulerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
-TestScheduler = SchedulerMachine.TestCase
+def scheduler_of(
+    sizes: dict[ExpertId, int] = SIZES, *, host_bytes: int = 0, devices: int = 1, **rules: float
+) -> Scheduler:
+    """Nothing is foreseen and nobody is held for a quantum, unless the rules say so; copies are as large as experts."""
+    footprints = {expert: Footprint(size, size if host_bytes else 0) for expert, size in sizes.items()}
+    chosen = Rules(**{"prefetch": False, "quantum_s": 0.0, **rules})  # type: ignore[arg-type]
+    return Scheduler(footprints, [BUDGET] * devices, host_bytes, rules=chosen)
 
 
 def ready(scheduler: Scheduler, name: str, now: float = 0.0) -> Ticket:
@@ -132,7 +33,7 @@ def ready(scheduler: Scheduler, name: str, now: float = 0.0) -> Ticket:
 
 
 def test_one_load_serves_everyone_who_waits_for_it() -> None:
-    scheduler = Scheduler(SIZES, BUDGET)
+    scheduler = scheduler_of()
     first, effects = scheduler.request(ExpertId("a"), 0)
     second, more = scheduler.request(ExpertId("a"), 0)
     assert len(effects) == 1
@@ -144,7 +45,7 @@ def test_one_load_serves_everyone_who_waits_for_it() -> None:
 
 
 def test_an_expert_that_can_never_fit_is_refused_at_once() -> None:
-    _, effects = Scheduler(SIZES, BUDGET).request(ExpertId("huge"), 0)
+    _, effects = scheduler_of().request(ExpertId("huge"), 0)
     assert isinstance(effects[0], Fail)
     assert isinstance(effects[0].error, TierFull)
     assert "500" in str(effects[0].error)
@@ -152,11 +53,13 @@ def test_an_expert_that_can_never_fit_is_refused_at_once() -> None:
 
 
 def test_newcomers_join_a_busy_expert_only_within_the_window() -> None:
-    scheduler = Scheduler(SIZES, BUDGET, join_window_s=2.0)
+    scheduler = scheduler_of(join_window_s=2.0)
     holder = ready(scheduler, "a")
     waiter, effects = scheduler.request(ExpertId("b"), 10.0)
     assert effects == []  # a is leased: no room yet
     joined, _ = scheduler.request(ExpertId("a"), 11.0)
+    assert scheduler.wake_at_s(11.0) == 12.0
+    scheduler.tick(12.0)
     late, _ = scheduler.request(ExpertId("a"), 13.0)
     assert joined.resident is not None
     assert late.resident is None
@@ -171,7 +74,7 @@ def test_newcomers_join_a_busy_expert_only_within_the_window() -> None:
 
 
 def test_nobody_takes_the_room_somebody_waits_for() -> None:
-    scheduler = Scheduler(SIZES, BUDGET)
+    scheduler = scheduler_of()
     ready(scheduler, "a")  # 60 of 100 bytes, leased
     scheduler.request(ExpertId("b"), 1.0)  # needs 50: waits
     _, effects = scheduler.request(ExpertId("c"), 2.0)  # 30 would fit, but b was first
@@ -195,7 +98,7 @@ def finish(scheduler: Scheduler, effects: list[Effect], held: list[Ticket], now:
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "c", "remote"]), st.floats(0, 4), st.booleans()), max_size=20))
 def test_when_everything_ends_nobody_waits(arrivals: list[tuple[str, float, bool]]) -> None:
-    scheduler = Scheduler(SIZES | {ExpertId("d"): 40}, BUDGET, join_window_s=1.0)
+    scheduler = scheduler_of(SIZES | {ExpertId("d"): 40}, join_window_s=1.0)
     now, effects, held = 0.0, [], []
     for name, pause, release in arrivals:
         now += pause
@@ -220,18 +123,19 @@ def test_when_everything_ends_nobody_waits(arrivals: list[tuple[str, float, bool
 
 def test_two_ready_experts_do_not_bar_each_other() -> None:
     sizes = {ExpertId("a"): 40, ExpertId("b"): 40, ExpertId("c"): 90}
-    scheduler = Scheduler(sizes, BUDGET, join_window_s=1.0)
+    scheduler = scheduler_of(sizes, join_window_s=1.0)
     ready(scheduler, "a")
     ready(scheduler, "b")
     gives_up, _ = scheduler.request(ExpertId("c"), 10.0)
+    scheduler.tick(11.0)
     late = [scheduler.request(ExpertId(name), 12.0)[0] for name in ("a", "b")]
     assert [ticket.resident for ticket in late] == [None, None]
-    assert scheduler.withdraw(gives_up, 100.0) == [Grant(ticket) for ticket in late]
+    assert scheduler.withdraw(gives_up, 14.0) == [Grant(ticket) for ticket in late]
     assert scheduler.waiting == 0
 
 
 def test_an_expert_elsewhere_waits_for_nobodys_room() -> None:
-    scheduler = Scheduler(SIZES, BUDGET, join_window_s=0.0)
+    scheduler = scheduler_of(join_window_s=0.0)
     ready(scheduler, "a")
     scheduler.request(ExpertId("b"), 1.0)  # waits for a's room
     first, effects = scheduler.request(ExpertId("remote"), 5.0)
@@ -243,7 +147,7 @@ def test_an_expert_elsewhere_waits_for_nobodys_room() -> None:
 
 
 def test_an_expert_that_failed_is_not_tried_at_once() -> None:
-    scheduler = Scheduler(SIZES, BUDGET, retry_after_s=5.0)
+    scheduler = scheduler_of(retry_after_s=5.0)
     _, effects = scheduler.request(ExpertId("a"), 0.0)
     assert isinstance(effects[0], Load)
     error = ExpertStartFailed("a", "broken file")
@@ -255,7 +159,7 @@ def test_an_expert_that_failed_is_not_tried_at_once() -> None:
 
 
 def test_close_refuses_who_waits_and_who_comes() -> None:
-    scheduler = Scheduler(SIZES, BUDGET)
+    scheduler = scheduler_of()
     ready(scheduler, "a")
     waiter, _ = scheduler.request(ExpertId("b"), 1.0)
     effects = scheduler.close()
@@ -263,3 +167,179 @@ def test_close_refuses_who_waits_and_who_comes() -> None:
     _, effects = scheduler.request(ExpertId("c"), 2.0)
     assert isinstance(effects[0], Fail)
     assert isinstance(effects[0].error, ExpertUnreachable)
+
+
+A, B, C = ExpertId("a"), ExpertId("b"), ExpertId("c")
+
+
+def only(effects: list[Effect], kind: type[Effect]) -> list[Effect]:
+    return [effect for effect in effects if isinstance(effect, kind)]
+
+
+def test_weights_are_staged_before_anybody_makes_room_for_them() -> None:
+    scheduler = scheduler_of(host_bytes=200, join_window_s=0.0)
+    holder, effects = scheduler.request(A, 0.0)
+    assert [type(e) for e in effects] == [Stage]
+    stage = effects[0]
+    assert isinstance(stage, Stage)
+    effects = scheduler.staged(stage.copy, 7.0, 7.0)
+    assert [type(e) for e in effects] == [Load]
+    assert isinstance(effects[0], Load)
+    assert effects[0].resident.source is Tier.HOST
+    scheduler.loaded(effects[0].resident, 7.5, 0.5)
+    assert holder.resident is not None
+    _, effects = scheduler.request(B, 8.0)
+    assert [type(e) for e in effects] == [Stage]
+    joined, _ = scheduler.request(A, 9.0)  # B's weights are still on their way: A need not make room
+    assert joined.resident is not None
+
+
+def test_a_load_from_host_memory_that_fails_is_tried_from_disk() -> None:
+    scheduler = scheduler_of(host_bytes=200)
+    _, effects = scheduler.request(A, 0.0)
+    assert isinstance(effects[0], Stage)
+    effects = scheduler.staged(effects[0].copy, 1.0)
+    assert isinstance(effects[0], Load)
+    effects = scheduler.load_failed(effects[0].resident, ExpertStartFailed("a", "a bad copy"), 2.0)
+    assert [type(e) for e in effects] == [Drop]
+    assert isinstance(effects[0], Drop)
+    effects = scheduler.dropped(effects[0].copy, 2.0)
+    assert [type(e) for e in effects] == [Stage]  # read anew
+    assert isinstance(effects[0], Stage)
+    effects = scheduler.stage_failed(effects[0].copy, 3.0)
+    assert isinstance(effects[0], Load)
+    assert effects[0].resident.source is Tier.DISK
+    effects = scheduler.load_failed(effects[0].resident, ExpertStartFailed("a", "a bad file"), 4.0)
+    assert [str(e.error) for e in effects if isinstance(e, Fail)] == ["expert 'a': a bad file"]
+
+
+def test_only_as_many_busy_experts_make_room_as_are_needed() -> None:
+    sizes = {ExpertId(name): 25 for name in "abcdef"}
+    scheduler = scheduler_of(sizes, join_window_s=1.0)
+    for name in "abcd":
+        ready(scheduler, name)
+    scheduler.request(ExpertId("e"), 10.0)
+    assert scheduler.tick(11.0) == []
+    assert sum(r.draining for r in scheduler.ledger) == 1
+    open_still = [r.expert_id for r in scheduler.ledger if r.open]
+    assert all(scheduler.request(e, 12.0)[0].resident is not None for e in open_still)
+
+
+def test_who_need_not_make_room_after_all_takes_requests_again() -> None:
+    scheduler = scheduler_of(join_window_s=1.0)
+    ready(scheduler, "a")
+    leaves, _ = scheduler.request(B, 10.0)
+    scheduler.tick(11.0)
+    kept_out, _ = scheduler.request(A, 12.0)
+    assert kept_out.resident is None
+    assert scheduler.withdraw(leaves, 13.0) == [Grant(kept_out)]
+
+
+def test_a_quantum_is_kept_unless_time_runs_out() -> None:
+    scheduler = scheduler_of(join_window_s=0.0, quantum_s=5.0, max_wait_s=20.0)
+    ready(scheduler, "a", 0.0)
+    scheduler.request(B, 1.0)
+    assert not any(r.draining for r in scheduler.ledger)
+    assert scheduler.wake_at_s(1.0) == 5.0
+    scheduler.tick(5.0)
+    assert [r.draining for r in scheduler.ledger] == [True]
+
+
+def test_the_rarely_asked_come_first_when_their_time_runs_out() -> None:
+    sizes = {ExpertId(name): 80 for name in "abc"}
+    scheduler = scheduler_of(sizes, join_window_s=1000.0, max_wait_s=30.0)
+    holder = ready(scheduler, "a")
+    lonely, _ = scheduler.request(B, 0.0)
+    crowd = [scheduler.request(C, 1.0)[0] for _ in range(5)]
+    effects = scheduler.withdraw(holder, 29.9)  # most wait for c, but b's time is nearly over
+    assert isinstance(effects[0], Unload)
+    effects = scheduler.unloaded(effects[0].resident, 29.9)
+    assert isinstance(effects[0], Load)
+    assert effects[0].resident.expert_id == B
+    assert scheduler.loaded(effects[0].resident, 30.5)[0] == Grant(lonely)
+    assert all(ticket.resident is None for ticket in crowd)
+
+
+def test_most_requests_for_a_load_come_first_otherwise() -> None:
+    sizes = {ExpertId(name): 80 for name in "abc"}
+    scheduler = scheduler_of(sizes, join_window_s=1000.0, max_wait_s=1000.0)
+    holder = ready(scheduler, "a")
+    scheduler.request(B, 0.0)
+    crowd = [scheduler.request(C, 1.0)[0] for _ in range(5)]
+    effects = scheduler.withdraw(holder, 5.0)
+    assert isinstance(effects[0], Unload)
+    effects = scheduler.unloaded(effects[0].resident, 5.0)
+    assert isinstance(effects[0], Load)
+    assert scheduler.loaded(effects[0].resident, 6.0)[:5] == [Grant(ticket) for ticket in crowd]
+
+
+def test_who_cannot_be_served_in_time_is_refused() -> None:
+    scheduler = scheduler_of(join_window_s=1000.0, max_wait_s=10.0)
+    ready(scheduler, "a")
+    late, _ = scheduler.request(B, 0.0)
+    assert scheduler.tick(9.9) == []
+    refused = scheduler.tick(10.0)
+    assert [e.ticket for e in refused if isinstance(e, Fail)] == [late]
+    assert isinstance(refused[0], Fail)
+    assert isinstance(refused[0].error, QueueFull)
+    assert scheduler.waiting == 0
+
+
+def test_an_expert_goes_where_room_costs_least() -> None:
+    sizes = {ExpertId(name): 60 for name in "abc"}
+    scheduler = scheduler_of(sizes, devices=2)
+    first = ready(scheduler, "a")
+    ready(scheduler, "b")
+    assert sorted(r.device for r in scheduler.ledger) == [0, 1]
+    scheduler.withdraw(first, 1.0)
+    _, effects = scheduler.request(C, 2.0)
+    assert isinstance(effects[0], Unload)
+    assert effects[0].resident.expert_id == A
+
+
+def test_a_budget_that_is_cut_is_kept_as_soon_as_leases_allow() -> None:
+    sizes = {ExpertId(name): 40 for name in "ab"}
+    scheduler = scheduler_of(sizes)
+    busy = ready(scheduler, "a")
+    scheduler.withdraw(ready(scheduler, "b"), 1.0)
+    effects = scheduler.set_device_budget(0, 50, 2.0)
+    assert [e.resident.expert_id for e in effects if isinstance(e, Unload)] == [B]
+    assert isinstance(effects[0], Unload)
+    scheduler.unloaded(effects[0].resident, 2.0)
+    assert scheduler.set_device_budget(0, 30, 3.0) == []
+    kept_out, _ = scheduler.request(A, 4.0)
+    assert kept_out.resident is None
+    effects = scheduler.withdraw(busy, 5.0)
+    assert [e.resident.expert_id for e in effects if isinstance(e, Unload)] == [A]
+
+
+def test_pinned_experts_stay() -> None:
+    scheduler = scheduler_of()
+    scheduler.pinned.add(A)
+    scheduler.withdraw(ready(scheduler, "a"), 1.0)
+    _, effects = scheduler.request(B, 2.0)
+    assert only(effects, Unload) == []
+
+
+def test_what_comes_next_in_a_conversation_is_brought_in_while_nobody_waits() -> None:
+    sizes = {ExpertId(name): 40 for name in "abcd"}
+    scheduler = scheduler_of(sizes, prefetch=True)
+    now, foreseen = 0.0, 0
+    for turn in range(200):  # a to b to c to d and again, two fit at once
+        now += 10.0
+        ticket, effects = scheduler.request(ExpertId("abcd"[turn % 4]), now, session="one")
+        held = [ticket] if ticket.resident is not None else []
+        while effects or held:
+            if held:
+                effects = effects + scheduler.withdraw(held.pop(), now + 1)
+                continue
+            effect, effects = effects[0], effects[1:]
+            if isinstance(effect, Load):
+                effects = effects + scheduler.loaded(effect.resident, now + 1)
+            elif isinstance(effect, Unload):
+                effects = effects + scheduler.unloaded(effect.resident, now + 1)
+            elif isinstance(effect, Grant):
+                held.append(effect.ticket)
+        foreseen = scheduler.tally.hidden
+    assert foreseen > 120
+    assert scheduler.tally.hits > 120

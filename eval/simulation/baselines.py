@@ -1,0 +1,147 @@
+"""What others do, to be compared with: strict order of arrival, or grouping alone, over a cache of one policy.
+
+A load from disk holds the slot and the link while it reads, and leaves its weights in host memory, the least recently
+used of which go. There is no window, no bound on a wait and no guess.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING
+
+from experts.errors import TierFull
+from memory_tiers.eviction_set import cheapest_set
+from memory_tiers.ledger import DeviceLedger
+from memory_tiers.policies import Candidate, Use
+from memory_tiers.tally import Tally
+from memory_tiers.types import Grant, Load, Resident, ResidentState, Ticket, Tier, Unload
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from experts.types import ExpertId
+    from memory_tiers.policies import EvictionPolicy
+    from memory_tiers.types import Effect, Footprint, HostCopy
+
+
+class NaiveScheduler:
+    """One load at a time for whoever waited longest. grouping: requests for ready experts are served meanwhile."""
+
+    def __init__(
+        self,
+        footprints: Mapping[ExpertId, Footprint],
+        device_budgets: Sequence[int],
+        host_bytes: int,
+        policy: EvictionPolicy,
+        *,
+        grouping: bool,
+    ) -> None:
+        self.tally = Tally()
+        self.ledger = DeviceLedger(device_budgets)
+        self._footprints = footprints
+        self._policy = policy
+        self._grouping = grouping
+        self._queue: deque[Ticket] = deque()
+        self._host: OrderedDict[ExpertId, int] = OrderedDict()
+        self._host_bytes = host_bytes
+
+    def request(self, expert_id: ExpertId, now_s: float, *, session: str | None = None) -> tuple[Ticket, list[Effect]]:
+        """A request arrives."""
+        self._policy.used(Use(expert_id, now_s, session))
+        ticket, resident = Ticket(expert_id, now_s), self.ledger.get(expert_id)
+        if resident is not None and resident.open and (self._grouping or not self._queue):
+            self.tally.joined(resident)
+            self._pin(ticket, resident)
+            return ticket, []
+        self.tally.missed(resident)
+        self._queue.append(ticket)
+        return ticket, self._pump(now_s)
+
+    def withdraw(self, ticket: Ticket, now_s: float) -> list[Effect]:
+        """It is answered."""
+        if ticket.resident is not None:
+            ticket.resident.leases -= 1
+        return self._pump(now_s)
+
+    def loaded(self, resident: Resident, now_s: float, took_s: float | None = None) -> list[Effect]:  # noqa: ARG002
+        """A load ended."""
+        resident.state = ResidentState.READY
+        self._policy.admitted(resident.expert_id, now_s)
+        return self._pump(now_s)
+
+    def unloaded(self, resident: Resident, now_s: float) -> list[Effect]:
+        """An unload ended."""
+        self.ledger.discharge(resident)
+        self._policy.evicted(resident.expert_id, now_s)
+        return self._pump(now_s)
+
+    def staged(self, copy: HostCopy, now_s: float, took_s: float | None = None) -> list[Effect]:  # noqa: ARG002
+        """Nothing is staged here."""
+        return []
+
+    def dropped(self, copy: HostCopy, now_s: float) -> list[Effect]:  # noqa: ARG002
+        """Nor dropped."""
+        return []
+
+    def tick(self, now_s: float) -> list[Effect]:  # noqa: ARG002
+        """Time changes nothing."""
+        return []
+
+    def wake_at_s(self, now_s: float) -> float:  # noqa: ARG002
+        """Never."""
+        return float("inf")
+
+    def check_invariants(self) -> None:
+        """Raise AssertionError if the books are wrong."""
+        self.ledger.check_invariants()
+
+    def _pump(self, now_s: float) -> list[Effect]:
+        effects: list[Effect] = []
+        while self._queue and (resident := self.ledger.get(self._queue[0].expert_id)) is not None and resident.open:
+            effects += self._granted(resident)
+        if self._queue and self.ledger.get(self._queue[0].expert_id) is None:
+            effects += self._place(self._queue[0].expert_id, now_s)
+        return effects
+
+    def _granted(self, resident: Resident) -> list[Effect]:
+        """The head of the queue, and with grouping everyone who waits for the same expert."""
+        taken = [t for t in self._queue if t.expert_id == resident.expert_id] if self._grouping else [self._queue[0]]
+        for ticket in taken:
+            self._queue.remove(ticket)
+            self._pin(ticket, resident)
+        return [Grant(ticket) for ticket in taken]
+
+    def _place(self, expert_id: ExpertId, now_s: float) -> list[Effect]:
+        if any(r.state is not ResidentState.READY for r in self.ledger):
+            return []
+        need = self._footprints[expert_id].device_bytes
+        missing = need - self.ledger.free_bytes(0)
+        if missing <= 0:
+            return [self._start(expert_id, need)]
+        idle = [r for r in self.ledger if r.evictable]
+        losses = self._policy.keep_scores([Candidate(r.expert_id, r.device_bytes, 1.0) for r in idle], now_s)
+        least = min(losses, default=0.0)
+        try:
+            places = cheapest_set([r.device_bytes for r in idle], [loss - least for loss in losses], missing)
+        except TierFull:
+            return []
+        for place in places:
+            idle[place].state = ResidentState.UNLOADING
+            self.tally.evicted(idle[place])
+        return [Unload(idle[place]) for place in places]
+
+    def _start(self, expert_id: ExpertId, need: int) -> Load:
+        source = Tier.HOST if expert_id in self._host else Tier.DISK
+        self._host[expert_id] = self._footprints[expert_id].host_bytes
+        self._host.move_to_end(expert_id)
+        while sum(self._host.values()) > self._host_bytes:
+            self._host.popitem(last=False)
+        resident = Resident(expert_id, need, 0, source)
+        self.ledger.admit(resident)
+        self.tally.loads[source] += 1
+        self.tally.moved_bytes += need
+        return Load(resident)
+
+    def _pin(self, ticket: Ticket, resident: Resident) -> None:
+        resident.leases += 1
+        ticket.resident = resident

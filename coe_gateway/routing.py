@@ -14,6 +14,7 @@ from routers.ask import DEFAULT_MAX_CHARS
 from routers.batching import BatchingEncoder
 from routers.budget import Costs, CostWeight, weight_for_budget
 from routers.categories import ExampleHead
+from routers.fan_out import FanOut
 from routers.two_step import TwoStepRouter
 from routers.types import Profile
 from routers.vector_cache import encode_cached
@@ -104,7 +105,13 @@ def _profile(name: str, key: str, settings: ProfileSettings, whole: Settings, ar
         if "abstain_below" not in settings.model_fields_set:
             abstain_below = artifact.manifest.abstain_below
     costs = _costs(key, settings, whole, artifact)
-    return Profile(name, ExpertId(settings.general), mapping, abstain_below, costs)
+    return Profile(name, ExpertId(settings.general), mapping, abstain_below, costs, _fan_out(settings))
+
+
+def _fan_out(settings: ProfileSettings) -> FanOut | None:
+    if settings.top_p is None or settings.max_experts == 1:
+        return None
+    return FanOut(settings.top_p, settings.max_experts, settings.fan_out_temperature)
 
 
 def _own_mapping(artifact: Artifact, known: set[str]) -> dict[Category, tuple[ExpertId, ...]]:

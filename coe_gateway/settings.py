@@ -110,6 +110,15 @@ class ProfileSettings(Entry):
     abstain_below: float = Field(
         default=0.4, ge=0, le=1, description="confidence under which the general expert answers"
     )
+    max_experts: PositiveInt = Field(
+        default=1, description="experts asked at the same time at most, the first to answer being heard; needs top_p"
+    )
+    top_p: float | None = Field(
+        default=None, ge=0, le=1, description="ask the leading experts until their share of the preference exceeds this"
+    )
+    fan_out_temperature: PositiveFloat = Field(
+        default=0.1, description="difference in score that makes an expert's share e times another's; for top_p"
+    )
 
 
 class RouterSettings(ProfileSettings):
@@ -173,6 +182,8 @@ def _check_profile(at: str, profile: ProfileSettings, known: list[str], categori
     if profile.average_active_params_b is not None and profile.cost_per_active_b:
         problem = "excludes average_active_params_b: either a price or a budget"
         raise ConfigError(f"{at}.cost_per_active_b", profile.cost_per_active_b, problem)
+    if profile.max_experts > 1 and profile.top_p is None:
+        raise ConfigError(f"{at}.max_experts", profile.max_experts, "needs top_p, which says when one is not enough")
     for category in profile.mapping:
         if categories is not None and category not in categories:
             problem = f"is not a category; known: {', '.join(categories)}"

@@ -156,6 +156,7 @@ class TwoStepRouter:
             categories=judgement.categories,
             profile=profile.name,
             in_scope=judgement.in_scope,
+            fan_out=() if profile.fan_out is None else profile.fan_out.leading(ranked),
         )
 
 

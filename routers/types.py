@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from experts.types import Category, ExpertId, Feature  # noqa: TC001 - as above
 from routers.budget import Costs  # noqa: TC001 - as above
+from routers.fan_out import FanOut  # noqa: TC001 - as above
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +38,7 @@ class RouteDecision:
     category: what the ask is about, also when the router abstained. confidence: the calibrated probability of that
     category. margin: confidence minus the runner-up's. in_scope: the log odds that any category is meant to take it; 0
     where the head cannot tell. experts: best first; `expert` is the first of them.
+    fan_out: the experts to ask at the same time, the first of `experts`; empty where the profile asks one at a time.
     reason: `category`, `quality`, `low_confidence`, `no_text` or `feature:<names>`.
     """
 
@@ -51,6 +53,7 @@ class RouteDecision:
     categories: Mapping[Category, float]
     profile: str = "auto"
     in_scope: float = 0.0
+    fan_out: tuple[ExpertId, ...] = ()
     cached: bool = False
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
@@ -60,7 +63,7 @@ class Profile:
     """One way to route: `auto`, or `coe/<name>`.
 
     mapping: for each category its experts, best first. costs: routes each text by the quality to expect of each expert,
-    minus this; None routes by the mapping.
+    minus this; None routes by the mapping. fan_out: when several experts are asked at once; None: never.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Profile:
     mapping: Mapping[Category, tuple[ExpertId, ...]]
     abstain_below: float
     costs: Costs | None = None
+    fan_out: FanOut | None = None
 
 
 class Router(Protocol):

@@ -140,6 +140,19 @@ async def test_what_does_not_fit_the_artifact_is_refused(current: Path, folder_o
         await routed(document(current, folder_of_weights, mapping={"poems": ["small"]}), folder_of_weights, "hello")
 
 
+async def test_where_one_is_not_enough_several_are_asked(current: Path, folder_of_weights: Path) -> None:
+    profiles = {"wide": {"general": "large", "top_p": 1.0, "max_experts": 2}}
+    settings = document(current, folder_of_weights, profiles=profiles)
+    async with serving(settings) as served, aiohttp.ClientSession() as session:
+        asked = {}
+        for model in ("auto", "coe/wide"):
+            body = chat("What is 9 times 8?", model=model)
+            async with session.post(f"{served.url}/v1/chat/completions", json=body) as response:
+                assert response.status == 200
+                asked[model] = response.headers.get("x-coe-fan-out")
+    assert asked == {"auto": None, "coe/wide": "small,large"}
+
+
 async def test_a_reload_changes_the_routes_and_loses_no_request(
     current: Path, artifacts: Path, folder_of_weights: Path
 ) -> None:

@@ -74,6 +74,11 @@ def test_sizes_are_read_as_people_write_them(tmp_path: Path) -> None:
         ("experts:\n  - {id: a, backend: openai, base_url: 'http://u:p@x/v1'}\n", "experts[0].base_url = "),
         ("experts:\n  - {id: a, backend: llama_cpp}\n", "experts[0].weights (line 2): is missing"),
         (
+            PARROT + ROUTER + "  max_experts: 2\n",
+            "router.max_experts = 2 (line 11): needs top_p",
+        ),
+        (PARROT + ROUTER + "  top_p: 1.5\n", "router.top_p = 1.5 (line 11): "),
+        (
             PARROT + ROUTER.replace("general: parrot", "general: owl"),
             "router.general = 'owl' (line 5): is not an expert",
         ),

@@ -33,7 +33,7 @@ class Exchange:
     """The state of one HTTP exchange. Times are seconds of `perf_counter`."""
 
     __slots__ = (
-        "_send", "_whole", "category", "client", "confidence", "content_started", "expert", "fallback_reason",
+        "_send", "_whole", "ask", "category", "client", "confidence", "content_started", "expert", "fallback_reason",
         "fan_out", "first_byte_s", "headers", "lease_s", "queue_s", "received_s", "request_id", "route_s",
         "status", "swap_s", "upstream_s",
     )  # fmt: skip
@@ -47,7 +47,7 @@ class Exchange:
         self.request_id = given if _REQUEST_ID.match(given) else b"%032x" % getrandbits(128)
         self.content_started = self._whole = False
         self.status = 0
-        self.expert = self.category = self.fallback_reason = ""
+        self.expert = self.category = self.fallback_reason = self.ask = ""
         self.confidence = 0.0
         self.fan_out: tuple[str, ...] = ()
         self.route_s = self.queue_s = self.lease_s = self.swap_s = self.upstream_s = self.first_byte_s = 0.0
@@ -65,6 +65,7 @@ class Exchange:
             self.confidence = plan.decision.confidence
             self.route_s = plan.decision.timings_ms["total"] / 1000
             self.fan_out = plan.decision.fan_out
+            self.ask = plan.decision.text
         self.fallback_reason = plan.fallback_reason
 
     def sending_by(self, wrap: Callable[[Send], Send]) -> Exchange:

@@ -8,6 +8,7 @@ import numpy as np
 
 from coe_gateway.encoding import encoder_id, open_encoder, refuse_other_encoder
 from experts.errors import ArtifactMismatch, ConfigError
+from experts.registry import CannedEntry
 from experts.types import Category, ExpertId
 from routers.artifact import load_artifact
 from routers.ask import DEFAULT_MAX_CHARS
@@ -15,6 +16,7 @@ from routers.batching import BatchingEncoder
 from routers.budget import Costs, CostWeight, weight_for_budget
 from routers.categories import ExampleHead
 from routers.fan_out import FanOut
+from routers.null_expert import NullExpert
 from routers.two_step import TwoStepRouter
 from routers.types import Profile
 from routers.vector_cache import encode_cached
@@ -105,7 +107,15 @@ def _profile(name: str, key: str, settings: ProfileSettings, whole: Settings, ar
         if "abstain_below" not in settings.model_fields_set:
             abstain_below = artifact.manifest.abstain_below
     costs = _costs(key, settings, whole, artifact)
-    return Profile(name, ExpertId(settings.general), mapping, abstain_below, costs, _fan_out(settings))
+    general, null = ExpertId(settings.general), _null_expert(settings, whole)
+    return Profile(name, general, mapping, abstain_below, costs, _fan_out(settings), null)
+
+
+def _null_expert(settings: ProfileSettings, whole: Settings) -> NullExpert | None:
+    for entry in whole.experts:
+        if entry.id == settings.null_expert and isinstance(entry, CannedEntry):
+            return NullExpert(ExpertId(entry.id), entry.rules(), entry.spec().features)
+    return None
 
 
 def _fan_out(settings: ProfileSettings) -> FanOut | None:

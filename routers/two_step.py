@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 UNNAMED: Final = Category("any")  # of a head that was fitted on outcomes alone
+_NOTHING_ENCODED: Final = {"encode": 0.0, "global": 0.0, "local": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,8 @@ class TwoStepRouter:
         chosen = self._profiles.get(profile)
         if chosen is None:
             raise UnknownExpert(f"coe/{profile}", [f"coe/{name}" for name in self._profiles])
+        if chosen.null is not None and (by_rule := chosen.null.decide(ask, required, profile)) is not None:
+            return replace(by_rule, timings_ms=_NOTHING_ENCODED | {"total": _ms(self._clock() - started_s)})
         key = blake2b(ask.text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         judgement = self._cache.get(key)
         cached = judgement is not None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from routers.ask import Ask
+    from routers.null_expert import NullExpert
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
@@ -39,7 +40,8 @@ class RouteDecision:
     category. margin: confidence minus the runner-up's. in_scope: the log odds that any category is meant to take it; 0
     where the head cannot tell. experts: best first; `expert` is the first of them.
     fan_out: the experts to ask at the same time, the first of `experts`; empty where the profile asks one at a time.
-    reason: `category`, `quality`, `low_confidence`, `no_text` or `feature:<names>`.
+    reason: `category`, `quality`, `low_confidence`, `no_text`, `feature:<names>`, or `null_expert`: a rule answers, so
+    nothing was encoded and `category` is empty.
     """
 
     category: Category
@@ -64,6 +66,7 @@ class Profile:
 
     mapping: for each category its experts, best first. costs: routes each text by the quality to expect of each expert,
     minus this; None routes by the mapping. fan_out: when several experts are asked at once; None: never.
+    null: answers by rule what it can, before anything is encoded.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Profile:
     abstain_below: float
     costs: Costs | None = None
     fan_out: FanOut | None = None
+    null: NullExpert | None = None
 
 
 class Router(Protocol):

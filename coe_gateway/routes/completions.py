@@ -98,7 +98,7 @@ class CompletionEndpoint(Endpoint):
         """Lease one expert and let it answer. Raises: CoeError: before or after the first byte."""
         backend = self._gateway.backends[expert_id]
         exchange.expert = expert_id
-        call = ExpertCall(self._path, outgoing(body, raw, backend.spec.model), bool(body.stream))
+        call = ExpertCall(self._path, outgoing(body, raw, backend.spec.model), bool(body.stream), exchange.ask)
         asked_s = perf_counter()
         lease = self._gateway.residency.lease(expert_id)
         async with lease as resident:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from coe_gateway.cli.config import ConfigOption, JsonOption  # noqa: TC001 - typer reads the annotations
 from coe_gateway.encoding import refuse_other_encoder
+from eval.learning.describing import alpha_of
 from eval.learning.encoding import training_encoder
 from eval.learning.extending import extended
 from eval.learning.learning_files import label_key, read_learning_file
@@ -79,7 +80,8 @@ def train(  # noqa: PLR0913 - an option is an argument
     known = source.learning_set(encoded, key)
     with console.status("fitting") as status:
         fitted = fit_head(known, methods=method.split(","), say=status.update)
-        metrics = out_of_fold_metrics(fitted, known)
+        alpha = alpha_of(fitted, known, facts, encoder)
+        metrics = out_of_fold_metrics(fitted, known) | ({} if alpha is None else alpha.metrics())
         papers = Papers(
             name=name or data.name,
             description=description,
@@ -87,6 +89,7 @@ def train(  # noqa: PLR0913 - an option is an argument
             encoder=encoder.id,
             data_sha256=source.data_hash,
             metrics=metrics,
+            alpha=None if alpha is None else alpha.alpha or None,
         )
         artifact = artifact_of(fitted, papers, facts)
         save_artifact(out, artifact)

@@ -69,7 +69,10 @@ class _Format(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Everything but the arrays. created: ISO date. mapping: for each category its experts, best first."""
+    """Everything but the arrays. created: ISO date. mapping: for each category its experts, best first.
+
+    alpha: how much the experts' descriptions count beside their outcomes; None: nothing.
+    """
 
     format: str
     name: str
@@ -88,6 +91,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     general: str | None = None
     mapping: Mapping[str, tuple[str, ...]] | None = None
     description: str = ""
+    alpha: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,6 +35,7 @@ class _Judgement:
 
     categories: Mapping[Category, float]
     qualities: Mapping[ExpertId, float]
+    terms: Mapping[str, Mapping[ExpertId, float]]
     in_scope: float
     draw: float
     best: Category
@@ -125,6 +126,7 @@ class TwoStepRouter:
         return _Judgement(
             categories={names[i]: round(float(row[i]), 6) for i in order},
             qualities=dict(zip(self._head.experts, opinions.qualities[0].tolist(), strict=True)),
+            terms={t: dict(zip(self._head.experts, of[0].tolist(), strict=True)) for t, of in opinions.terms.items()},
             in_scope=round(float(opinions.in_scope[0]), 4),
             draw=draw,
             best=names[order[0]],
@@ -141,7 +143,7 @@ class TwoStepRouter:
         elif judgement.confidence < profile.abstain_below:
             reason = "low_confidence"
         category = judgement.best if reason in {"category", "quality"} else None
-        case = Case(category, judgement.categories, required, judgement.qualities, judgement.draw)
+        case = Case(category, judgement.categories, required, judgement.qualities, judgement.draw, judgement.terms)
         ranked = rank_experts(profile, case, self._features, self._penalty)
         if required:
             wanted = rank_experts(profile, replace(case, required=frozenset()), self._features, self._penalty)

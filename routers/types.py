@@ -101,11 +101,13 @@ class Opinions:
 
     Shapes: probabilities (B, C), calibrated, rows sum to 1; qualities (B, E), the outcome to expect of each expert,
     E = 0 where the head knows none; in_scope (B,), the log odds that one of the categories is meant to take the text.
+    terms: what the qualities were made of, by name, (B, E) each; none where there is nothing to tell.
     """
 
     probabilities: F32
     qualities: F32
     in_scope: F32
+    terms: Mapping[str, F32] = field(default_factory=dict)
 
 
 class RoutingHead(Protocol):

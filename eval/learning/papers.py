@@ -29,6 +29,7 @@ class Papers:
     encoder: EncoderId
     data_sha256: str
     metrics: dict[str, float]
+    alpha: float | None = None
 
 
 def artifact_of(fitted: Fitted, papers: Papers, facts: Sequence[ExpertFacts]) -> Artifact:
@@ -49,6 +50,7 @@ def artifact_of(fitted: Fitted, papers: Papers, facts: Sequence[ExpertFacts]) ->
         data_sha256=papers.data_sha256,
         data_rows=len(head.space.memory),
         metrics=papers.metrics,
+        alpha=papers.alpha,
     )
     expected = np.zeros((0, 0), np.float32) if fitted.qualities is None else fitted.qualities.qualities
     return Artifact(manifest, head, expected)

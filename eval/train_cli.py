@@ -23,6 +23,7 @@ from eval.learning.train_table import train_table
 from routers.artifact import load_artifact, save_artifact
 from routers.expert_facts import read_expert_facts
 from routers.training.fit import fit_head
+from routers.training.self_label import fit_with_own_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,7 @@ class TrainReport(msgspec.Struct, frozen=True):
     rows: int
     categories: int
     experts: int
+    self_labelled: int
     seconds: float
     metrics: dict[str, float]
 
@@ -62,6 +64,10 @@ def train(  # noqa: PLR0913 - an option is an argument
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Add the file's new experts to this artifact; train no other."),
     ] = None,
+    self_label: Annotated[
+        float | None,
+        typer.Option(help="Take texts without a label for what a first fit says with at least this confidence."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The artifact's name; default: that of the file.")] = None,
     description: Annotated[str, typer.Option(help="What it is for, one sentence; kept in the artifact.")] = "",
     config: ConfigOption = None,
@@ -79,7 +85,10 @@ def train(  # noqa: PLR0913 - an option is an argument
     encoded = encoder.encode(source.texts, console)
     known = source.learning_set(encoded, key)
     with console.status("fitting") as status:
-        fitted = fit_head(known, methods=method.split(","), say=status.update)
+        if self_label is None:
+            fitted = fit_head(known, methods=method.split(","), say=status.update)
+        else:
+            fitted, known = fit_with_own_labels(known, self_label, methods=method.split(","), say=status.update)
         alpha = alpha_of(fitted, known, facts, encoder)
         metrics = out_of_fold_metrics(fitted, known) | ({} if alpha is None else alpha.metrics())
         papers = Papers(
@@ -97,7 +106,8 @@ def train(  # noqa: PLR0913 - an option is an argument
         artifact=str(out),
         sha256=artifact.sha256,
         size_bytes=out.stat().st_size,
-        rows=len(encoded),
+        rows=len(known.encoded),
+        self_labelled=fitted.self_labelled,
         categories=len(fitted.head.categories),
         experts=len(fitted.head.experts),
         seconds=round(time.monotonic() - started_s, 1),

@@ -72,6 +72,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything but the arrays. created: ISO date. mapping: for each category its experts, best first.
 
     alpha: how much the experts' descriptions count beside their outcomes; None: nothing.
+    self_labelled: how many texts taught it that had no label of their own.
     """
 
     format: str
@@ -92,6 +93,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     mapping: Mapping[str, tuple[str, ...]] | None = None
     description: str = ""
     alpha: float | None = None
+    self_labelled: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,6 +51,7 @@ def artifact_of(fitted: Fitted, papers: Papers, facts: Sequence[ExpertFacts]) ->
         data_rows=len(head.space.memory),
         metrics=papers.metrics,
         alpha=papers.alpha,
+        self_labelled=fitted.self_labelled or None,
     )
     expected = np.zeros((0, 0), np.float32) if fitted.qualities is None else fitted.qualities.qualities
     return Artifact(manifest, head, expected)

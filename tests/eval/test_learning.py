@@ -313,6 +313,43 @@ def test_an_artifact_of_another_encoder_is_refused_by_both_names(
 
 
 @pytest.mark.real
+def test_what_experts_say_of_themselves_is_weighed_and_measured_as_it_is_served(
+    trained: Trained, tmp_path: Path
+) -> None:
+    said = ("contracts, courts and appeals", "functions, threads and compilers", "recipes, ovens and dough")
+    about = [{"id": e, "total_params_b": 9, "active_params_b": 1, "description": d}
+             for e, d in zip(EXPERTS, said, strict=True)]  # fmt: skip
+    experts, out = tmp_path / "e.yaml", tmp_path / "a.coe"
+    experts.write_text(json.dumps({"experts": about}))
+    result = coe("train", "--data", trained.data, "--out", out, "--experts", experts, "--method", QUICK, "--json")
+    metrics = json.loads(result.stdout)["metrics"]
+    assert metrics["quality_alpha_0"] == pytest.approx(metrics["quality"], abs=1e-6)
+    assert metrics["quality_alpha_only"] > metrics["best_single_quality"]  # each describes its own subject here
+    loaded = load_artifact(out)
+    rotated = [msgspec.structs.replace(c, description=said[i - 1]) for i, c in enumerate(loaded.manifest.experts)]
+    manifest = msgspec.structs.replace(loaded.manifest, alpha=1e6, experts=tuple(rotated))
+    save_artifact(tmp_path / "b.coe", Artifact(manifest, loaded.head, loaded.expected))
+    asked = ("--data", trained.test, "--resamples", 10, "--json")
+    found = [
+        json.loads(coe("eval", "routing", "--artifact", path, *asked).stdout)["quality"]
+        for path in (out, tmp_path / "b.coe")
+    ]
+    assert found[1] < found[0] - 0.2  # where each is taken for another
+
+
+@pytest.mark.real
+@pytest.mark.usefixtures("trained")  # for the weights
+def test_texts_without_a_label_may_teach(tmp_path: Path) -> None:
+    rows = [{k: v for k, v in row.items() if k != "scores"} for row in outcome_rows(90)]
+    rows = [row if i < 30 else {k: v for k, v in row.items() if k != "category"} for i, row in enumerate(rows)]
+    data, out = write(tmp_path / "few.jsonl", rows), tmp_path / "few.coe"
+    result = coe("train", "--data", data, "--out", out, "--method", "logistic", "--self-label", "0.5", "--json")
+    report = json.loads(result.stdout)
+    assert 0 < report["self_labelled"] == load_artifact(out).manifest.self_labelled <= 60
+    assert report["rows"] == 30 + report["self_labelled"]
+
+
+@pytest.mark.real
 def test_cross_validation_counts_every_prompt_once(trained: Trained) -> None:
     result = coe("eval", "crossval", "--data", trained.data, "--experts", trained.experts, "--method", QUICK,
                  "--folds", 3, "--resamples", 20, "--active-budgets", 2, "--json")  # fmt: skip

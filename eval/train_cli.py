@@ -20,8 +20,10 @@ from eval.learning.extending import extended
 from eval.learning.learning_files import label_key, read_learning_file
 from eval.learning.papers import Papers, artifact_of, out_of_fold_metrics
 from eval.learning.train_table import train_table
+from experts.errors import ConfigError
 from routers.artifact import load_artifact, save_artifact
 from routers.expert_facts import read_expert_facts
+from routers.training.discover import discover
 from routers.training.fit import fit_head
 from routers.training.self_label import fit_with_own_labels
 
@@ -68,6 +70,12 @@ def train(  # noqa: PLR0913 - an option is an argument
         float | None,
         typer.Option(help="Take texts without a label for what a first fit says with at least this confidence."),
     ] = None,
+    discover_count: Annotated[
+        int, typer.Option("--discover", min=0, help="Find so many categories by outcomes and texts, labels unread.")
+    ] = 0,
+    keep_examples: Annotated[
+        int, typer.Option(min=0, help="Keep so many texts of each category found, in plain text, in the artifact.")
+    ] = 0,
     name: Annotated[str | None, typer.Option(help="The artifact's name; default: that of the file.")] = None,
     description: Annotated[str, typer.Option(help="What it is for, one sentence; kept in the artifact.")] = "",
     config: ConfigOption = None,
@@ -76,6 +84,10 @@ def train(  # noqa: PLR0913 - an option is an argument
     """Train both steps of a router and write it as one artifact."""
     started_s, console = time.monotonic(), Console(stderr=True)
     key = label_key(label)
+    if keep_examples and not discover_count:
+        raise ConfigError("--keep-examples", keep_examples, "goes with --discover")
+    if extend is not None and (discover_count or self_label is not None):
+        raise ConfigError("--extend", str(extend), "leaves the categories alone: no --discover, no --self-label")
     source = read_learning_file(data, part.split(",") if part else ())
     facts = () if experts is None else read_expert_facts(experts)
     if extend is not None:
@@ -83,7 +95,10 @@ def train(  # noqa: PLR0913 - an option is an argument
         return
     encoder = training_encoder(config)
     encoded = encoder.encode(source.texts, console)
-    known = source.learning_set(encoded, key)
+    known, found = source.learning_set(encoded, key), None
+    if discover_count:
+        found = discover(known, discover_count)
+        known = found.known
     with console.status("fitting") as status:
         if self_label is None:
             fitted = fit_head(known, methods=method.split(","), say=status.update)
@@ -99,6 +114,7 @@ def train(  # noqa: PLR0913 - an option is an argument
             data_sha256=source.data_hash,
             metrics=metrics,
             alpha=None if alpha is None else alpha.alpha or None,
+            examples=found.examples(keep_examples) if found is not None and keep_examples else None,
         )
         artifact = artifact_of(fitted, papers, facts)
         save_artifact(out, artifact)

@@ -72,7 +72,8 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything but the arrays. created: ISO date. mapping: for each category its experts, best first.
 
     alpha: how much the experts' descriptions count beside their outcomes; None: nothing.
-    self_labelled: how many texts taught it that had no label of their own.
+    self_labelled: how many texts taught it that had no label of their own. examples: typical texts of each category,
+    where they were asked to be kept.
     """
 
     format: str
@@ -94,6 +95,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     description: str = ""
     alpha: float | None = None
     self_labelled: int | None = None
+    examples: Mapping[str, tuple[str, ...]] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,7 @@ class Papers:
     data_sha256: str
     metrics: dict[str, float]
     alpha: float | None = None
+    examples: dict[str, tuple[str, ...]] | None = None
 
 
 def artifact_of(fitted: Fitted, papers: Papers, facts: Sequence[ExpertFacts]) -> Artifact:
@@ -51,6 +52,7 @@ def artifact_of(fitted: Fitted, papers: Papers, facts: Sequence[ExpertFacts]) ->
         data_rows=len(head.space.memory),
         metrics=papers.metrics,
         alpha=papers.alpha,
+        examples=papers.examples,
         self_labelled=fitted.self_labelled or None,
     )
     expected = np.zeros((0, 0), np.float32) if fitted.qualities is None else fitted.qualities.qualities

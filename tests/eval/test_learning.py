@@ -14,6 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from coe_gateway.cli.router import app as router_verbs
 from eval.eval_cli import eval_app
 from eval.learning.learning_files import label_key, read_learning_file
 from eval.learning.measuring import RoutingRequest, judged_out_of_fold, measured, measured_artifact, narrowed
@@ -347,6 +348,26 @@ def test_texts_without_a_label_may_teach(tmp_path: Path) -> None:
     report = json.loads(result.stdout)
     assert 0 < report["self_labelled"] == load_artifact(out).manifest.self_labelled <= 60
     assert report["rows"] == 30 + report["self_labelled"]
+
+
+@pytest.mark.real
+@pytest.mark.usefixtures("trained")  # for the weights
+def test_categories_can_be_found_and_their_texts_are_kept_only_when_asked(tmp_path: Path) -> None:
+    rows = [{k: v for k, v in row.items() if k != "category"} for row in outcome_rows(120)]
+    data, out = write(tmp_path / "anonymous.jsonl", rows), tmp_path / "found.coe"
+    arguments = ("train", "--data", data, "--out", out, "--method", "logistic,categories", "--discover", 3)
+    assert coe(*arguments).exit_code == 0
+    manifest = load_artifact(out).manifest
+    assert manifest.categories == ("cluster-01", "cluster-02", "cluster-03")
+    assert all(row["text"].encode() not in out.read_bytes() for row in rows)
+    assert coe(*arguments, "--keep-examples", 2).exit_code == 0
+    kept = load_artifact(out).manifest.examples
+    assert kept is not None
+    assert {text for texts in kept.values() for text in texts} <= {row["text"] for row in rows}
+    shown = CliRunner().invoke(router_verbs, ["show", str(out)], catch_exceptions=False)
+    assert "such as, cluster-01" in shown.stdout
+    with pytest.raises(ConfigError, match="--keep-examples = 2: goes with --discover"):
+        coe(*arguments[:-2], "--keep-examples", 2)
 
 
 @pytest.mark.real

@@ -26,10 +26,11 @@ from coe_gateway.routes.models import ModelsEndpoint
 from coe_gateway.routes.reload import ReloadEndpoint
 from coe_gateway.settings import resolve_secret, weights_dir
 from coe_gateway.wire import ChatRequest, CompletionRequest, ErrorBody, ErrorDetail
+from experts.backends.canned import CannedBackend
 from experts.backends.echo import EchoBackend
 from experts.backends.llama_cpp import LlamaCppBackend
 from experts.backends.openai_http import OpenAiHttpBackend
-from experts.registry import OpenAiEntry
+from experts.registry import CannedEntry, OpenAiEntry
 from experts.weights import WeightStore
 from memory_tiers.manager import ResidencyManager
 from memory_tiers.rules import Rules
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from coe_gateway.settings import Settings
     from experts.backend import ExpertBackend
-    from experts.registry import EchoEntry, LlamaCppEntry
+    from experts.registry import ExpertEntry
     from experts.types import ExpertId
 
 
@@ -152,7 +153,7 @@ def build_app(gateway: Gateway) -> ASGIApp:
 
 
 def _backend(
-    entry: LlamaCppEntry | OpenAiEntry | EchoEntry,
+    entry: ExpertEntry,
     key: str,
     session: aiohttp.ClientSession,
     store: WeightStore,
@@ -169,6 +170,8 @@ def _backend(
             connect_timeout_s=entry.connect_timeout_s,
             idle_timeout_s=entry.idle_timeout_s,
         )
+    if isinstance(entry, CannedEntry):
+        return CannedBackend(spec, entry.rules())
     if spec.weights is not None:
         return LlamaCppBackend(spec, session, store.path_of(spec.weights))
     return EchoBackend(spec)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from asyncio import timeout
 from contextlib import suppress
+from copy import copy
 from random import getrandbits
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from coe_gateway.errors import error_body, wire_of
 from coe_gateway.sse import error_event
 from experts.errors import BodyTooLarge, ClientLeft
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import Receive, Scope, Send
 
     from coe_gateway.gateway import Plan
@@ -30,8 +33,8 @@ class Exchange:
     """The state of one HTTP exchange. Times are seconds of `perf_counter`."""
 
     __slots__ = (
-        "_send", "_whole", "category", "client", "confidence", "content_started", "expert", "fallback_reason",
-        "first_byte_s", "headers", "lease_s", "queue_s", "received_s", "request_id", "route_s",
+        "_send", "_whole", "ask", "category", "client", "confidence", "content_started", "expert", "fallback_reason",
+        "fan_out", "first_byte_s", "headers", "lease_s", "queue_s", "received_s", "request_id", "route_s",
         "status", "swap_s", "upstream_s",
     )  # fmt: skip
 
@@ -44,8 +47,9 @@ class Exchange:
         self.request_id = given if _REQUEST_ID.match(given) else b"%032x" % getrandbits(128)
         self.content_started = self._whole = False
         self.status = 0
-        self.expert = self.category = self.fallback_reason = ""
+        self.expert = self.category = self.fallback_reason = self.ask = ""
         self.confidence = 0.0
+        self.fan_out: tuple[str, ...] = ()
         self.route_s = self.queue_s = self.lease_s = self.swap_s = self.upstream_s = self.first_byte_s = 0.0
 
     @property
@@ -60,7 +64,20 @@ class Exchange:
             self.category = plan.decision.category
             self.confidence = plan.decision.confidence
             self.route_s = plan.decision.timings_ms["total"] / 1000
+            self.fan_out = plan.decision.fan_out
+            self.ask = plan.decision.text
         self.fallback_reason = plan.fallback_reason
+
+    def sending_by(self, wrap: Callable[[Send], Send]) -> Exchange:
+        """A copy as things stand, which sends through `wrap`."""
+        twin = copy(self)
+        twin._send = wrap(self._send)  # noqa: SLF001 - its own kind
+        return twin
+
+    def become(self, twin: Exchange) -> None:
+        """Take over what has happened to a copy since it was made."""
+        for name in _STATE:
+            setattr(self, name, getattr(twin, name))
 
     def leased(self, asked_s: float, load_s: float) -> None:
         """Note that the expert is there: since `asked_s` it was loaded for `load_s` and otherwise waited for."""
@@ -136,9 +153,14 @@ class Exchange:
         if self.category:
             headers.append((b"x-coe-category", _header(self.category)))
             headers.append((b"x-coe-confidence", b"%.4f" % self.confidence))
+        if len(self.fan_out) > 1:
+            headers.append((b"x-coe-fan-out", _header(",".join(self.fan_out))))
         if self.fallback_reason:
             headers.append((b"x-coe-fallback-reason", _header(self.fallback_reason)))
         return headers
+
+
+_STATE: Final = tuple(name for name in Exchange.__slots__ if name != "_send")
 
 
 def _header(text: str) -> bytes:

@@ -34,6 +34,13 @@ class Plan:
     experts: tuple[ExpertId, ...]
     decision: RouteDecision | None = None
 
+    def turns(self) -> list[tuple[tuple[ExpertId, ...], bool]]:
+        """Who is asked, turn by turn, until one answers; and whether it is the last turn."""
+        together = () if self.decision is None else self.decision.fan_out
+        alone: list[tuple[ExpertId, ...]] = [(expert,) for expert in self.experts if expert not in together]
+        groups = [together, *alone] if together else alone
+        return [(group, i == len(groups) - 1) for i, group in enumerate(groups)]
+
     @property
     def fallback_reason(self) -> str:
         """Why the router did not simply follow the category; empty if it did."""

@@ -13,7 +13,7 @@ from pydantic import ByteSize, Field, NonNegativeFloat, PositiveFloat, PositiveI
 from coe_gateway.litellm_config import translate
 from experts.config_file import ConfigDocument, KeyPath, dotted, read_config
 from experts.errors import ConfigError, InvalidConfig
-from experts.registry import Entry, ExpertEntry, WeightsEntry
+from experts.registry import CannedEntry, Entry, ExpertEntry, WeightsEntry
 from experts.types import Category
 from routers.examples import CategoryExamples, default_categories
 
@@ -116,6 +116,18 @@ class ProfileSettings(Entry):
     abstain_below: float = Field(
         default=0.4, ge=0, le=1, description="confidence under which the general expert answers"
     )
+    null_expert: str | None = Field(
+        default=None, description="a `canned` expert: what one of its rules answers goes there, with nothing encoded"
+    )
+    max_experts: PositiveInt = Field(
+        default=1, description="experts asked at the same time at most, the first to answer being heard; needs top_p"
+    )
+    top_p: float | None = Field(
+        default=None, ge=0, le=1, description="ask the leading experts until their share of the preference exceeds this"
+    )
+    fan_out_temperature: PositiveFloat = Field(
+        default=0.1, description="difference in score that makes an expert's share e times another's; for top_p"
+    )
 
 
 class RouterSettings(ProfileSettings):
@@ -168,9 +180,11 @@ class Settings(Entry):
             for i, category in enumerate(categories or ()):
                 if category in (categories or ())[:i]:
                     raise ConfigError(f"router.categories[{i}].name", category, "is the name of another category too")
-            _check_profile("router", self.router, known, categories)
-            for name, profile in self.router.profiles.items():
-                _check_profile(f"router.profiles.{name}", profile, known, categories)
+            profiles = {f"router.profiles.{name}": profile for name, profile in self.router.profiles.items()}
+            for at, profile in {"router": self.router, **profiles}.items():
+                _check_profile(at, profile, known, categories)
+                if profile.null_expert is not None:
+                    _check_null_expert(f"{at}.null_expert", profile.null_expert, self.experts)
         return self
 
 
@@ -179,6 +193,8 @@ def _check_profile(at: str, profile: ProfileSettings, known: list[str], categori
     if profile.average_active_params_b is not None and profile.cost_per_active_b:
         problem = "excludes average_active_params_b: either a price or a budget"
         raise ConfigError(f"{at}.cost_per_active_b", profile.cost_per_active_b, problem)
+    if profile.max_experts > 1 and profile.top_p is None:
+        raise ConfigError(f"{at}.max_experts", profile.max_experts, "needs top_p, which says when one is not enough")
     for category in profile.mapping:
         if categories is not None and category not in categories:
             problem = f"is not a category; known: {', '.join(categories)}"
@@ -190,6 +206,13 @@ def _check_profile(at: str, profile: ProfileSettings, known: list[str], categori
         for expert in experts:
             if expert not in known:
                 raise ConfigError(key, expert, f"is not an expert; known: {', '.join(known)}")
+
+
+def _check_null_expert(key: str, expert: str, entries: Sequence[ExpertEntry]) -> None:
+    by_rule = [entry.id for entry in entries if isinstance(entry, CannedEntry)]
+    if expert not in by_rule:
+        problem = f"is not an expert with backend canned; known: {', '.join(by_rule) or 'none'}"
+        raise ConfigError(key, expert, problem)
 
 
 def load_settings(path: Path) -> Settings:
@@ -224,7 +247,7 @@ def weights_dir(settings: Settings | None, environ: Mapping[str, str]) -> Path:
     return Path(cache).expanduser() / "coe-gateway" / "weights"
 
 
-_TAGS = frozenset({"llama_cpp", "openai", "echo", "literal['default']", "tuple[CategoryEntry, ...]"})
+_TAGS = frozenset({"llama_cpp", "openai", "echo", "canned", "literal['default']", "tuple[CategoryEntry, ...]"})
 
 
 def _problems(document: ConfigDocument, error: ValidationError) -> list[ConfigError]:

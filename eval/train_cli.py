@@ -15,6 +15,7 @@ from rich.console import Console
 
 from coe_gateway.cli.config import ConfigOption, JsonOption  # noqa: TC001 - typer reads the annotations
 from coe_gateway.encoding import refuse_other_encoder
+from eval.learning.describing import alpha_of
 from eval.learning.encoding import training_encoder
 from eval.learning.extending import extended
 from eval.learning.learning_files import label_key, read_learning_file
@@ -23,7 +24,9 @@ from eval.learning.train_table import train_table
 from experts.errors import ConfigError
 from routers.artifact import load_artifact, save_artifact
 from routers.expert_facts import read_expert_facts
+from routers.training.discover import discover
 from routers.training.fit import fit_head
+from routers.training.self_label import fit_with_own_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +47,7 @@ class TrainReport(msgspec.Struct, frozen=True):
     rows: int
     categories: int
     experts: int
+    self_labelled: int
     seconds: float
     metrics: dict[str, float]
 
@@ -67,6 +71,16 @@ def train(  # noqa: PLR0913 - an option is an argument
     lean: Annotated[
         bool, typer.Option("--lean", help="Leave out what evaluation alone needs; for artifacts without experts.")
     ] = False,
+    self_label: Annotated[
+        float | None,
+        typer.Option(help="Take texts without a label for what a first fit says with at least this confidence."),
+    ] = None,
+    discover_count: Annotated[
+        int, typer.Option("--discover", min=0, help="Find so many categories by outcomes and texts, labels unread.")
+    ] = 0,
+    keep_examples: Annotated[
+        int, typer.Option(min=0, help="Keep so many texts of each category found, in plain text, in the artifact.")
+    ] = 0,
     name: Annotated[str | None, typer.Option(help="The artifact's name; default: that of the file.")] = None,
     description: Annotated[str, typer.Option(help="What it is for, one sentence; kept in the artifact.")] = "",
     config: ConfigOption = None,
@@ -75,6 +89,10 @@ def train(  # noqa: PLR0913 - an option is an argument
     """Train both steps of a router and write it as one artifact."""
     started_s, console = time.monotonic(), Console(stderr=True)
     key = label_key(label)
+    if keep_examples and not discover_count:
+        raise ConfigError("--keep-examples", keep_examples, "goes with --discover")
+    if extend is not None and (discover_count or self_label is not None):
+        raise ConfigError("--extend", str(extend), "leaves the categories alone: no --discover, no --self-label")
     source = read_learning_file(data, part.split(",") if part else ())
     facts = () if experts is None else read_expert_facts(experts)
     if extend is not None:
@@ -82,10 +100,17 @@ def train(  # noqa: PLR0913 - an option is an argument
         return
     encoder = training_encoder(config)
     encoded = encoder.encode(source.texts, console)
-    known = source.learning_set(encoded, key)
+    known, found = source.learning_set(encoded, key), None
+    if discover_count:
+        found = discover(known, discover_count)
+        known = found.known
     with console.status("fitting") as status:
-        fitted = fit_head(known, methods=method.split(","), say=status.update)
-        metrics = out_of_fold_metrics(fitted, known)
+        if self_label is None:
+            fitted = fit_head(known, methods=method.split(","), say=status.update)
+        else:
+            fitted, known = fit_with_own_labels(known, self_label, methods=method.split(","), say=status.update)
+        alpha = alpha_of(fitted, known, facts, encoder)
+        metrics = out_of_fold_metrics(fitted, known) | ({} if alpha is None else alpha.metrics())
         papers = Papers(
             name=name or data.name,
             description=description,
@@ -93,6 +118,8 @@ def train(  # noqa: PLR0913 - an option is an argument
             encoder=encoder.id,
             data_sha256=source.data_hash,
             metrics=metrics,
+            alpha=None if alpha is None else alpha.alpha or None,
+            examples=found.examples(keep_examples) if found is not None and keep_examples else None,
         )
         artifact = artifact_of(fitted if not lean else _without_memory(fitted), papers, facts)
         save_artifact(out, artifact)
@@ -100,7 +127,8 @@ def train(  # noqa: PLR0913 - an option is an argument
         artifact=str(out),
         sha256=artifact.sha256,
         size_bytes=out.stat().st_size,
-        rows=len(encoded),
+        rows=len(known.encoded),
+        self_labelled=fitted.self_labelled,
         categories=len(fitted.head.categories),
         experts=len(fitted.head.experts),
         seconds=round(time.monotonic() - started_s, 1),

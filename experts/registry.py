@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -14,9 +14,11 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     field_validator,
+    model_validator,
 )
 from yarl import URL
 
+from experts.canned_answers import CannedAnswer, CannedAnswers, compiled, plain_words
 from experts.types import ALL_FEATURES, ExpertId, ExpertSpec, Feature, WeightsSpec
 
 _WORKING_MEMORY_BYTES = 256 * 1024**2  # KV, compute buffers and the process itself, when nobody measured
@@ -135,4 +137,57 @@ class EchoEntry(_ExpertEntry):
         return self._spec(model=self.id, features=frozenset(), device_bytes=int(self.device_bytes), options=options)
 
 
-ExpertEntry = Annotated[LlamaCppEntry | OpenAiEntry | EchoEntry, Field(discriminator="backend")]
+class CannedAnswerEntry(Entry):
+    """One rule of an expert that answers by rule."""
+
+    exact: tuple[str, ...] = Field(
+        default=(), description="texts said in just these words; case, spacing and punctuation around do not count"
+    )
+    match: str | None = Field(
+        default=None, description="or a pattern for the whole text, case aside; Rust's syntax, so without look-around"
+    )
+    reply: str = Field(min_length=1, description="what is answered")
+
+    @field_validator("exact")
+    @classmethod
+    def _say_something(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        if empty := [text for text in texts if not plain_words(text)]:
+            raise ValueError(f"{empty[0]!r} has no words")
+        return texts
+
+    @field_validator("match")
+    @classmethod
+    def _is_a_pattern(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            compiled(pattern)
+        return pattern
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if bool(self.exact) == (self.match is not None):
+            raise ValueError("needs either `exact` or `match`")
+        return self
+
+
+class CannedEntry(_ExpertEntry):
+    """An expert that answers by rule, without a model."""
+
+    backend: Literal["canned"]
+    answers: tuple[CannedAnswerEntry, ...] = Field(
+        min_length=1, description="the rules, in order; exact texts are looked at first"
+    )
+    default: str = Field(
+        default="I can answer a few fixed questions only.", min_length=1, description="the reply where no rule fits"
+    )
+
+    def spec(self) -> ExpertSpec:
+        """The entry as the rest of the product knows it."""
+        options = self.model_dump(mode="json", include={"answers", "default"})
+        return self._spec(model=self.id, features=frozenset(), options=options)
+
+    def rules(self) -> CannedAnswers:
+        """Its rules, ready to be asked."""
+        return CannedAnswers((CannedAnswer(a.reply, a.exact, a.match) for a in self.answers), self.default)
+
+
+ExpertEntry = Annotated[LlamaCppEntry | OpenAiEntry | EchoEntry | CannedEntry, Field(discriminator="backend")]

@@ -64,8 +64,12 @@ class ExpertSpec:
 
 @dataclass(frozen=True, slots=True)
 class ExpertCall:
-    """One request as it goes to an expert: an OpenAI path and the body's bytes."""
+    """One request as it goes to an expert: an OpenAI path and the body's bytes.
+
+    ask: what the router read of it; empty where none did.
+    """
 
     path: str
     body: bytes
     stream: bool = False
+    ask: str = ""

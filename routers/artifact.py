@@ -69,7 +69,12 @@ class _Format(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Everything but the arrays. created: ISO date. mapping: for each category its experts, best first."""
+    """Everything but the arrays. created: ISO date. mapping: for each category its experts, best first.
+
+    alpha: how much the experts' descriptions count beside their outcomes; None: nothing.
+    self_labelled: how many texts taught it that had no label of their own. examples: typical texts of each category,
+    where they were asked to be kept.
+    """
 
     format: str
     name: str
@@ -88,6 +93,9 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     general: str | None = None
     mapping: Mapping[str, tuple[str, ...]] | None = None
     description: str = ""
+    alpha: float | None = None
+    self_labelled: int | None = None
+    examples: Mapping[str, tuple[str, ...]] | None = None
 
 
 @dataclass(frozen=True, eq=False)

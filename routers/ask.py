@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from unicodedata import category
 
@@ -93,11 +93,15 @@ _WIDE: Final = "\u2e80"  # from here on, scripts say in one character what Latin
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """The text to route on, how many user turns it was taken from, and whether its middle was cut out."""
+    """The text to route on, how many user turns it was taken from, and whether its middle was cut out.
+
+    latest: the last of several turns by itself; empty where the text is a single one.
+    """
 
     text: str
     turns_used: int = 0
     clipped: bool = False
+    latest: str = ""
 
 
 def extract_ask(
@@ -117,8 +121,12 @@ def extract_ask(
         turns.append(text)
         if len(turns) == _MAX_TURNS or not _leans(text, min_chars):
             break
+    if len(turns) > 1:
+        return replace(
+            _clip("\n".join(reversed(turns)), len(turns), max_chars), latest=_clip(turns[0], 1, max_chars).text
+        )
     if turns:
-        return _clip("\n".join(reversed(turns)), len(turns), max_chars)
+        return _clip(turns[0], 1, max_chars)
     return _clip(next(_others_backwards(messages), ""), 0, max_chars)
 
 

@@ -20,7 +20,7 @@ class Case:
     """What the local step decides on.
 
     category: None when the router abstained. qualities: the outcome to expect of each expert, of those that are known.
-    draw: a number in [0, 1) that only the text decides.
+    draw: a number in [0, 1) that only the text decides. terms: what the qualities were made of, by name, to be told.
     """
 
     category: Category | None
@@ -28,6 +28,7 @@ class Case:
     required: frozenset[Feature] = frozenset()
     qualities: Mapping[ExpertId, float] = field(default_factory=dict)
     draw: float = 0.0
+    terms: Mapping[str, Mapping[ExpertId, float]] = field(default_factory=dict)
 
 
 def rank_experts(
@@ -87,6 +88,7 @@ def _rating(
         "cost": round(cost, 6),
         "penalty": round(extra, 6),
         "score": round(quality - cost - extra, 6),
+        **{name: round(of[expert], 6) for name, of in case.terms.items()},
     }
 
 

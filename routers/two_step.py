@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 UNNAMED: Final = Category("any")  # of a head that was fitted on outcomes alone
+_NOTHING_ENCODED: Final = {"encode": 0.0, "global": 0.0, "local": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class _Judgement:
 
     categories: Mapping[Category, float]
     qualities: Mapping[ExpertId, float]
+    terms: Mapping[str, Mapping[ExpertId, float]]
     in_scope: float
     draw: float
     best: Category
@@ -92,6 +94,8 @@ class TwoStepRouter:
         chosen = self._profiles.get(profile)
         if chosen is None:
             raise UnknownExpert(f"coe/{profile}", [f"coe/{name}" for name in self._profiles])
+        if chosen.null is not None and (by_rule := chosen.null.decide(ask, required, profile)) is not None:
+            return replace(by_rule, timings_ms=_NOTHING_ENCODED | {"total": _ms(self._clock() - started_s)})
         key = blake2b(ask.text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         judgement = self._cache.get(key)
         cached = judgement is not None
@@ -119,6 +123,7 @@ class TwoStepRouter:
         return _Judgement(
             categories={names[i]: round(float(row[i]), 6) for i in order},
             qualities=dict(zip(head.experts, opinions.qualities[place].tolist(), strict=True)),
+            terms={t: dict(zip(head.experts, of[place].tolist(), strict=True)) for t, of in opinions.terms.items()},
             in_scope=round(float(opinions.in_scope[place]), 4),
             draw=draw,
             best=names[order[0]],
@@ -135,7 +140,7 @@ class TwoStepRouter:
         elif judgement.confidence < profile.abstain_below:
             reason = "low_confidence"
         category = judgement.best if reason in {"category", "quality"} else None
-        case = Case(category, judgement.categories, required, judgement.qualities, judgement.draw)
+        case = Case(category, judgement.categories, required, judgement.qualities, judgement.draw, judgement.terms)
         ranked = rank_experts(profile, case, self._features, self._penalty)
         if required:
             wanted = rank_experts(profile, replace(case, required=frozenset()), self._features, self._penalty)
@@ -153,6 +158,7 @@ class TwoStepRouter:
             categories=judgement.categories,
             profile=profile.name,
             in_scope=judgement.in_scope,
+            fan_out=() if profile.fan_out is None else profile.fan_out.leading(ranked),
         )
 
 

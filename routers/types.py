@@ -11,11 +11,13 @@ import numpy.typing as npt
 
 from experts.types import Category, ExpertId, Feature  # noqa: TC001 - as above
 from routers.budget import Costs  # noqa: TC001 - as above
+from routers.fan_out import FanOut  # noqa: TC001 - as above
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from routers.ask import Ask
+    from routers.null_expert import NullExpert
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
@@ -37,7 +39,9 @@ class RouteDecision:
     category: what the ask is about, also when the router abstained. confidence: the calibrated probability of that
     category. margin: confidence minus the runner-up's. in_scope: the log odds that any category is meant to take it; 0
     where the head cannot tell. experts: best first; `expert` is the first of them.
-    reason: `category`, `quality`, `low_confidence`, `no_text` or `feature:<names>`.
+    fan_out: the experts to ask at the same time, the first of `experts`; empty where the profile asks one at a time.
+    reason: `category`, `quality`, `low_confidence`, `no_text`, `feature:<names>`, or `null_expert`: a rule answers, so
+    nothing was encoded and `category` is empty.
     """
 
     category: Category
@@ -51,6 +55,7 @@ class RouteDecision:
     categories: Mapping[Category, float]
     profile: str = "auto"
     in_scope: float = 0.0
+    fan_out: tuple[ExpertId, ...] = ()
     cached: bool = False
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
@@ -60,7 +65,8 @@ class Profile:
     """One way to route: `auto`, or `coe/<name>`.
 
     mapping: for each category its experts, best first. costs: routes each text by the quality to expect of each expert,
-    minus this; None routes by the mapping.
+    minus this; None routes by the mapping. fan_out: when several experts are asked at once; None: never.
+    null: answers by rule what it can, before anything is encoded.
     """
 
     name: str
@@ -68,6 +74,8 @@ class Profile:
     mapping: Mapping[Category, tuple[ExpertId, ...]]
     abstain_below: float
     costs: Costs | None = None
+    fan_out: FanOut | None = None
+    null: NullExpert | None = None
 
 
 class Router(Protocol):
@@ -93,11 +101,13 @@ class Opinions:
 
     Shapes: probabilities (B, C), calibrated, rows sum to 1; qualities (B, E), the outcome to expect of each expert,
     E = 0 where the head knows none; in_scope (B,), the log odds that one of the categories is meant to take the text.
+    terms: what the qualities were made of, by name, (B, E) each; none where there is nothing to tell.
     """
 
     probabilities: F32
     qualities: F32
     in_scope: F32
+    terms: Mapping[str, F32] = field(default_factory=dict)
 
 
 class RoutingHead(Protocol):

@@ -61,6 +61,8 @@ def _explain(decision: RouteDecision) -> None:
     for candidate in decision.experts:
         experts.add_row(candidate.expert, *(_shown(candidate.scores.get(name)) for name in names))
     output.console.print(experts)
+    if len(decision.fan_out) > 1:
+        output.console.print(f"asked at the same time: {', '.join(decision.fan_out)}", markup=False)
     timings = ", ".join(f"{step} {ms:.2f} ms" for step, ms in decision.timings_ms.items())
     output.console.print(
         f"text: {decision.text!r}{' (truncated)' if decision.truncated else ''}\n{timings}", markup=False

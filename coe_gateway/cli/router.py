@@ -32,8 +32,12 @@ def show(artifact: ArtifactArgument, json: JsonOption = False) -> None:
     layers = ", ".join(map(str, encoder.views))
     table.add_row("about", manifest.description or "-")
     table.add_row("made", f"{manifest.created}, from {manifest.data_rows} texts ({manifest.data_sha256[:12]})")
+    if manifest.self_labelled:
+        table.add_row("labelled by itself", f"{manifest.self_labelled} texts")
     table.add_row("encoder", f"{encoder.model_sha256[:12]}, layers {layers}, {encoder.max_tokens} tokens")
     table.add_row("categories", ", ".join(manifest.categories) or "-")
+    for category, texts in (manifest.examples or {}).items():
+        table.add_row(f"such as, {category}", "\n".join(" ".join(text.split()) for text in texts))
     table.add_row("experts", ", ".join(card.id for card in manifest.experts) or "-")
     table.add_row("category parts", ", ".join(f"{c.name} ({c.kind})" for c in manifest.category_parts) or "-")
     table.add_row("quality parts", ", ".join(f"{c.name} ({c.kind})" for c in manifest.quality_parts) or "-")

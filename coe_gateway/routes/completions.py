@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from coe_gateway.errors import ABOUT_THE_REQUEST, wire_of
+from coe_gateway.race import Race
 from coe_gateway.routes.endpoint import Endpoint, decode
 from coe_gateway.sse import ModelName, whole_events
 from experts.errors import (
@@ -52,17 +53,39 @@ class CompletionEndpoint(Endpoint):
             exchange.queue_s = perf_counter() - asked_s
             plan = await self._gateway.plan(body)
             exchange.planned(plan)
-            for expert_id, is_last in _with_last(plan.experts):
+            for experts, is_last in plan.turns():
                 try:
-                    await self._attempt(exchange, expert_id, body, raw, interruptible)
+                    if len(experts) == 1:
+                        await self._attempt(exchange, experts[0], body, raw, interruptible)
+                    else:
+                        await self._race(exchange, experts, body, raw, interruptible)
                 except CoeError as error:
                     if is_last or exchange.content_started or not _may_retry(error):
                         raise
-                    code = wire_of(error).code
-                    exchange.fallback_reason = f"{code}:{expert_id}"
-                    self._gateway.metrics.fallbacks.labels(expert_id, code).inc()
+                    self._failed(exchange, error)
                 else:
                     return
+
+    async def _race(
+        self,
+        exchange: Exchange,
+        experts: tuple[ExpertId, ...],
+        body: ChatRequest | CompletionRequest,
+        raw: bytes,
+        interruptible: Interruptible,
+    ) -> None:
+        """Let several experts try at once; the first to have something to send answers. Raises: CoeError."""
+
+        async def attempt(own: Exchange, expert_id: ExpertId) -> None:
+            await self._attempt(own, expert_id, body, raw, interruptible)
+
+        await Race(exchange, attempt, _may_retry, self._failed).run(experts)
+
+    def _failed(self, exchange: Exchange, error: CoeError) -> None:
+        """Note that an expert failed and that another is to answer."""
+        code = wire_of(error).code
+        exchange.fallback_reason = f"{code}:{exchange.expert}"
+        self._gateway.metrics.fallbacks.labels(exchange.expert, code).inc()
 
     async def _attempt(
         self,
@@ -75,7 +98,7 @@ class CompletionEndpoint(Endpoint):
         """Lease one expert and let it answer. Raises: CoeError: before or after the first byte."""
         backend = self._gateway.backends[expert_id]
         exchange.expert = expert_id
-        call = ExpertCall(self._path, outgoing(body, raw, backend.spec.model), bool(body.stream))
+        call = ExpertCall(self._path, outgoing(body, raw, backend.spec.model), bool(body.stream), exchange.ask)
         asked_s = perf_counter()
         lease = self._gateway.residency.lease(expert_id)
         async with lease as resident:
@@ -126,7 +149,3 @@ def _may_retry(error: CoeError) -> bool:
     if isinstance(error, ExpertRefused):
         return error.status not in ABOUT_THE_REQUEST or error.status == _TOO_MANY
     return isinstance(error, ExpertError | TierFull)
-
-
-def _with_last(experts: tuple[ExpertId, ...]) -> list[tuple[ExpertId, bool]]:
-    return [(expert, i == len(experts) - 1) for i, expert in enumerate(experts)]

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from coe_gateway.encoding import encoder_id, open_encoder, refuse_other_encoder
 from coe_gateway.settings import EncoderSettings, load_settings, weights_dir
+from eval.learning.describing import as_served
 from experts.weights import WeightStore
 from routers.trained import VIEWS
 from routers.vector_cache import encode_cached
@@ -55,8 +56,13 @@ def training_encoder(
 
 
 def judge_texts(artifact: Artifact, config: Path | None, console: Console) -> Callable[[Sequence[str]], Judged]:
-    """What judges texts by an artifact, Raises: ArtifactMismatch: another encoder's."""
+    """What judges texts by an artifact. Raises: ArtifactMismatch: another encoder's."""
     wanted = artifact.manifest.encoder
     encoder = training_encoder(config, wanted.views, wanted.max_tokens)
     refuse_other_encoder(artifact.manifest, encoder.id)
-    return lambda texts: artifact.head.judged(encoder.encode(texts, console))
+
+    def judge(texts: Sequence[str]) -> Judged:
+        encoded = encoder.encode(texts, console)
+        return as_served(artifact, artifact.head.judged(encoded), encoded, encoder)
+
+    return judge

@@ -29,6 +29,8 @@ class Papers:
     encoder: EncoderId
     data_sha256: str
     metrics: dict[str, float]
+    alpha: float | None = None
+    examples: dict[str, tuple[str, ...]] | None = None
 
 
 def artifact_of(fitted: Fitted, papers: Papers, facts: Sequence[ExpertFacts]) -> Artifact:
@@ -49,6 +51,9 @@ def artifact_of(fitted: Fitted, papers: Papers, facts: Sequence[ExpertFacts]) ->
         data_sha256=papers.data_sha256,
         data_rows=len(fitted.rows),
         metrics=papers.metrics,
+        alpha=papers.alpha,
+        examples=papers.examples,
+        self_labelled=fitted.self_labelled or None,
     )
     expected = np.zeros((0, 0), np.float32) if fitted.qualities is None else fitted.qualities.qualities
     return Artifact(manifest, head, expected)

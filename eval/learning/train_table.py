@@ -19,6 +19,8 @@ def train_table(report: TrainReport) -> Table:
         f"{report.rows} prompts, {report.categories} categories, {report.experts} experts; "
         f"{report.size_bytes / _MIB:.1f} MiB in {report.seconds:.0f} s; sha256 {report.sha256[:12]}"
     )
+    if report.self_labelled:
+        table.caption += f"; {report.self_labelled} of the prompts had no label and were taken for one"
     for name, value in report.metrics.items():
         table.add_row(name, f"{value:.4f}")
     return table

@@ -46,12 +46,22 @@ class CategoryFit:
 
 
 def fit_categories(
-    design: Design, labels: Labels, count: int, folds: Sequence[Held], *, methods: Sequence[str], say: Say
+    design: Design,
+    labels: Labels,
+    count: int,
+    folds: Sequence[Held],
+    *,
+    methods: Sequence[str],
+    say: Say,
+    taught: Labels | None = None,
 ) -> CategoryFit:
-    """Fit and blend. labels: -1 where a text has none. Shapes: labels (N,) in -1..count-1."""
-    known = labels >= 0
+    """Fit and blend. labels: -1 where a text has none. Shapes: labels (N,) in -1..count-1.
+
+    taught: what the parts learn from where it is more than the labels, which alone choose, calibrate and weigh.
+    """
+    known, shown = labels >= 0, labels if taught is None else taught
     targets = np.full((len(design), count), np.nan, np.float32)
-    targets[known] = np.eye(count, dtype=np.float32)[labels[known]]
+    targets[shown >= 0] = np.eye(count, dtype=np.float32)[shown[shown >= 0]]
     raw: dict[str, F32] = {}
     parts: dict[str, AnyPart] = {}
     everything = np.arange(len(design))

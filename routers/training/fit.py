@@ -33,7 +33,8 @@ class LearningSet:
     """What is known of N texts.
 
     Shapes: labels (N,), None where a text has no category; in_scope (N,); scores (N, E), NaN where an expert was not
-    asked, or None. Texts out of scope have neither label nor scores.
+    asked, or None. Texts out of scope have neither label nor scores. taught (N,) or empty: what texts without a label
+    are taken for; they teach, and are never counted as true.
     """
 
     encoded: Encoded
@@ -41,6 +42,7 @@ class LearningSet:
     in_scope: npt.NDArray[np.bool_]
     experts: tuple[ExpertId, ...] = ()
     scores: F32 | None = None
+    taught: tuple[Category | None, ...] = ()
 
     def select(self, rows: npt.NDArray[np.intp]) -> LearningSet:
         """Some of the texts, in this order."""
@@ -50,17 +52,22 @@ class LearningSet:
             self.in_scope[rows],
             self.experts,
             None if self.scores is None else self.scores[rows],
+            tuple(self.taught[i] for i in rows) if self.taught else (),
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A head and what it says of its own texts out of fold. Shapes: probabilities (N, C), qualities (N, E)."""
+    """A head and what it says of its own texts out of fold. Shapes: probabilities (N, C), qualities (N, E).
+
+    self_labelled: texts it was taught by that have no label of their own.
+    """
 
     head: TrainedHead
     rows: npt.NDArray[np.intp]
     categories: CategoryFit | None
     qualities: QualityFit | None
+    self_labelled: int = 0
 
 
 def fit_head(
@@ -77,6 +84,7 @@ def fit_head(
     inside = np.flatnonzero(known.in_scope)
     design = Design(known.encoded.select(inside))
     names, labels = _labels([known.labels[i] for i in inside], design.encoded.texts)
+    taught = _taught(known, inside, names, labels)
     scores = None if known.scores is None else known.scores[inside]
     if scores is not None and np.isnan(scores).all():
         raise ConfigError("data", None, "no expert has a score on a text in scope")
@@ -88,7 +96,7 @@ def fit_head(
     categories = qualities = scope = None
     if names:
         methods_c = [m for m in CATEGORY_METHODS if m in wanted]
-        categories = fit_categories(design, labels, len(names), folds, methods=methods_c, say=say)
+        categories = fit_categories(design, labels, len(names), folds, methods=methods_c, say=say, taught=taught)
     if scores is not None:
         methods_q = [m for m in QUALITY_METHODS if m in wanted]
         qualities = fit_qualities(design, scores, labels, categories, folds, methods=methods_q, say=say)
@@ -98,7 +106,16 @@ def fit_head(
     blend = None if categories is None else categories.blend
     quality = None if qualities is None else qualities.blend
     head = TrainedHead(names, known.experts if scores is not None else (), space, blend, quality, scope)
-    return Fitted(head, inside, categories, qualities)
+    return Fitted(head, inside, categories, qualities, int((taught >= 0).sum() - (labels >= 0).sum()))
+
+
+def _taught(
+    known: LearningSet, inside: npt.NDArray[np.intp], names: Sequence[Category], labels: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Each text's own label, else what it is taken for. Shapes: -> (N,), -1 where neither."""
+    number = {name: i for i, name in enumerate(names)}
+    own = [known.taught[i] for i in inside] if known.taught else [None] * len(inside)
+    return np.where(labels >= 0, labels, [-1 if label is None else number[label] for label in own])
 
 
 def _methods(asked: Sequence[str]) -> set[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from coe_gateway.cli.client import reload_router
 from coe_gateway.encoding import encoder_id
@@ -18,7 +19,7 @@ from eval.learning.papers import Papers, artifact_of
 from experts.errors import ArtifactMismatch, ConfigError, ExpertRefused, InfeasibleBudget
 from experts.types import Category, ExpertId
 from experts.weights import WeightStore
-from routers.artifact import save_artifact
+from routers.artifact import Artifact, load_artifact, save_artifact
 from routers.ask import ask_from_prompt
 from routers.encoder import MiniLmEncoder
 from routers.encoder_graph import fuse
@@ -31,6 +32,7 @@ pytestmark = pytest.mark.real
 SUMS = [f"What is {a} {word} {b}?" for a in range(2, 8) for b in range(3, 6) for word in ("plus", "times")]
 WHO = ("king", "dog", "ship", "tree", "witch", "robot", "farmer", "ghost", "clock", "river", "mouse", "baker")
 TALES = [f"Tell a {mood} story about a {who}." for mood in ("sad", "merry", "short") for who in WHO]
+SAID = ("Adds and multiplies numbers.", "A large model.")
 FACTS = [
     ExpertFacts(id="small", total_params_b=1, active_params_b=1),
     ExpertFacts(id="large", total_params_b=10, active_params_b=10),
@@ -138,6 +140,43 @@ async def test_an_artifact_for_others_is_refused_by_name(current: Path, folder_o
 async def test_what_does_not_fit_the_artifact_is_refused(current: Path, folder_of_weights: Path) -> None:
     with pytest.raises(ConfigError, match=r"router.mapping.poems: is not a category of toy; it has sums, tales"):
         await routed(document(current, folder_of_weights, mapping={"poems": ["small"]}), folder_of_weights, "hello")
+
+
+async def test_an_expert_known_by_its_description_alone_is_rated_where_descriptions_count(
+    current: Path, folder_of_weights: Path
+) -> None:
+    loaded = load_artifact(current)
+    poet = "Tells stories about kings, dogs, ships and witches, sad or merry."
+    settings = document(current, folder_of_weights)
+    entries = [echo("small", total_params_b=1), echo("large", total_params_b=10)]
+    settings["experts"] = [*entries, echo("poet", total_params_b=5, description=poet)]
+    asks = ["What is 9 times 8?", "Tell a sad story about a witch."]
+    assert await routed(settings, folder_of_weights, *asks) == [("small", "quality"), ("large", "quality")]
+    cards = [replace(card, description=text) for card, text in zip(loaded.manifest.experts, SAID, strict=True)]
+    manifest = replace(loaded.manifest, alpha=3.0, experts=tuple(cards))
+    save_artifact(current, Artifact(manifest, loaded.head, loaded.expected))
+    assert await routed(settings, folder_of_weights, *asks) == [("small", "quality"), ("poet", "quality")]
+    settings["router"] = {"artifact": str(current), "general": "large", "average_active_params_b": 2.0}
+    router = build_router(Settings.model_validate(settings), WeightStore(folder_of_weights))
+    assert router is not None
+    chosen = [(await router.route(ask_from_prompt(text))).experts for text in [*SUMS, *TALES]]
+    router.close()
+    sizes = {"small": 1, "large": 10, "poet": 5}
+    assert np.mean([sizes[ranked[0].expert] for ranked in chosen]) == pytest.approx(2.0, abs=0.3)
+    assert {"quality", "score", "local", "global"} <= set(chosen[0][0].scores)
+
+
+async def test_where_one_is_not_enough_several_are_asked(current: Path, folder_of_weights: Path) -> None:
+    profiles = {"wide": {"general": "large", "top_p": 1.0, "max_experts": 2}}
+    settings = document(current, folder_of_weights, profiles=profiles)
+    async with serving(settings) as served, aiohttp.ClientSession() as session:
+        asked = {}
+        for model in ("auto", "coe/wide"):
+            body = chat("What is 9 times 8?", model=model)
+            async with session.post(f"{served.url}/v1/chat/completions", json=body) as response:
+                assert response.status == 200
+                asked[model] = response.headers.get("x-coe-fan-out")
+    assert asked == {"auto": None, "coe/wide": "small,large"}
 
 
 async def test_a_reload_changes_the_routes_and_loses_no_request(

@@ -20,6 +20,8 @@ router:
     model: {filename: m.onnx, sha256: HASH, size_bytes: 1, sources: ["file:///m"]}
     tokenizer: {filename: t.json, sha256: HASH, size_bytes: 1, sources: ["file:///t"]}
 """.replace("HASH", "ab" * 32)
+CANNED = "  - {id: faq, backend: canned, answers: [{exact: [hi], reply: hello}]}\n"
+CANNED_ALONE = "experts:\n  - {{id: faq, backend: canned, answers: [{}]}}\n"
 PARROT = "experts:\n  - {id: parrot, backend: echo}\n"
 
 
@@ -73,6 +75,29 @@ def test_sizes_are_read_as_people_write_them(tmp_path: Path) -> None:
         ("experts:\n  - {id: a, backend: openai, base_url: 'http://x:abc/v1'}\n", "experts[0].base_url = "),
         ("experts:\n  - {id: a, backend: openai, base_url: 'http://u:p@x/v1'}\n", "experts[0].base_url = "),
         ("experts:\n  - {id: a, backend: llama_cpp}\n", "experts[0].weights (line 2): is missing"),
+        (
+            PARROT + ROUTER + "  max_experts: 2\n",
+            "router.max_experts = 2 (line 11): needs top_p",
+        ),
+        (PARROT + ROUTER + "  top_p: 1.5\n", "router.top_p = 1.5 (line 11): "),
+        (
+            PARROT + CANNED + ROUTER + "  null_expert: parrot\n",
+            "router.null_expert = 'parrot' (line 12): is not an expert with backend canned; known: faq",
+        ),
+        (CANNED_ALONE.format("{exact: [hi]}"), "experts[0].answers[0].reply (line 2): is missing"),
+        (CANNED_ALONE.format("{reply: x}"), "experts[0].answers[0] (line 2): Value error, needs either"),
+        (
+            CANNED_ALONE.format("{exact: [hi], match: hi, reply: x}"),
+            "experts[0].answers[0] (line 2): Value error, need",
+        ),
+        (
+            CANNED_ALONE.format("{exact: ['?!'], reply: x}"),
+            "experts[0].answers[0].exact (line 2): Value error, '?!' has",
+        ),
+        (
+            CANNED_ALONE.format("{match: '(hi', reply: x}"),
+            "experts[0].answers[0].match = '(hi' (line 2): Value error, is no pattern that can be used: unclosed group",
+        ),
         (
             PARROT + ROUTER.replace("general: parrot", "general: owl"),
             "router.general = 'owl' (line 5): is not an expert",

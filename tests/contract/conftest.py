@@ -12,9 +12,11 @@ import pytest
 from aiohttp import web
 
 from experts.backend import ExpertBackend
+from experts.backends.canned import CannedBackend
 from experts.backends.echo import EchoBackend
 from experts.backends.llama_cpp import LlamaCppBackend
 from experts.backends.openai_http import OpenAiHttpBackend
+from experts.canned_answers import CannedAnswer, CannedAnswers
 from experts.errors import ExpertRefused
 from experts.types import ExpertCall, ExpertId, ExpertSpec, WeightsSpec
 
@@ -64,6 +66,11 @@ async def open_backend(
             echo = EchoBackend(echo_spec(token_delay_s=0.01))
             yield echo, lambda: echo.active > 0
             return
+        if kind == "canned":
+            rules = CannedAnswers([CannedAnswer("hello to you too", ("hi",))], "there is no rule for that\n\nat all")
+            canned = CannedBackend(echo_spec(), rules)
+            yield canned, lambda: canned.active > 0
+            return
         session = await stack.enter_async_context(aiohttp.ClientSession())
         if kind == "openai":
             engine = EchoBackend(echo_spec(token_delay_s=0.01))
@@ -91,7 +98,7 @@ def cpu_is_busy(backend: LlamaCppBackend) -> bool:
     return ticks() - before > 2
 
 
-@pytest.fixture(params=["echo", "openai", pytest.param("llama_cpp", marks=pytest.mark.real)])
+@pytest.fixture(params=["echo", "canned", "openai", pytest.param("llama_cpp", marks=pytest.mark.real)])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

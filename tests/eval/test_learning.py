@@ -14,6 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from coe_gateway.cli.router import app as router_verbs
 from eval.eval_cli import eval_app
 from eval.learning.learning_files import label_key, read_learning_file
 from eval.learning.measuring import RoutingRequest, judged_out_of_fold, measured, measured_artifact, narrowed
@@ -310,6 +311,63 @@ def test_an_artifact_of_another_encoder_is_refused_by_both_names(
     save_artifact(tmp_path / "other.coe", Artifact(manifest, loaded.head, loaded.expected))
     with pytest.raises(ArtifactMismatch, match=f"encoder {field} '{value}' is not '{own}'"):
         coe("eval", "routing", "--artifact", tmp_path / "other.coe", "--data", trained.test)
+
+
+@pytest.mark.real
+def test_what_experts_say_of_themselves_is_weighed_and_measured_as_it_is_served(
+    trained: Trained, tmp_path: Path
+) -> None:
+    said = ("contracts, courts and appeals", "functions, threads and compilers", "recipes, ovens and dough")
+    about = [{"id": e, "total_params_b": 9, "active_params_b": 1, "description": d}
+             for e, d in zip(EXPERTS, said, strict=True)]  # fmt: skip
+    experts, out = tmp_path / "e.yaml", tmp_path / "a.coe"
+    experts.write_text(json.dumps({"experts": about}))
+    result = coe("train", "--data", trained.data, "--out", out, "--experts", experts, "--method", QUICK, "--json")
+    metrics = json.loads(result.stdout)["metrics"]
+    assert metrics["quality_alpha_0"] == pytest.approx(metrics["quality"], abs=1e-6)
+    assert metrics["quality_alpha_only"] > metrics["best_single_quality"]  # each describes its own subject here
+    loaded = load_artifact(out)
+    rotated = [msgspec.structs.replace(c, description=said[i - 1]) for i, c in enumerate(loaded.manifest.experts)]
+    manifest = msgspec.structs.replace(loaded.manifest, alpha=1e6, experts=tuple(rotated))
+    save_artifact(tmp_path / "b.coe", Artifact(manifest, loaded.head, loaded.expected))
+    asked = ("--data", trained.test, "--resamples", 10, "--json")
+    found = [
+        json.loads(coe("eval", "routing", "--artifact", path, *asked).stdout)["quality"]
+        for path in (out, tmp_path / "b.coe")
+    ]
+    assert found[1] < found[0] - 0.2  # where each is taken for another
+
+
+@pytest.mark.real
+@pytest.mark.usefixtures("trained")  # for the weights
+def test_texts_without_a_label_may_teach(tmp_path: Path) -> None:
+    rows = [{k: v for k, v in row.items() if k != "scores"} for row in outcome_rows(90)]
+    rows = [row if i < 30 else {k: v for k, v in row.items() if k != "category"} for i, row in enumerate(rows)]
+    data, out = write(tmp_path / "few.jsonl", rows), tmp_path / "few.coe"
+    result = coe("train", "--data", data, "--out", out, "--method", "logistic", "--self-label", "0.5", "--json")
+    report = json.loads(result.stdout)
+    assert 0 < report["self_labelled"] == load_artifact(out).manifest.self_labelled <= 60
+    assert report["rows"] == 30 + report["self_labelled"]
+
+
+@pytest.mark.real
+@pytest.mark.usefixtures("trained")  # for the weights
+def test_categories_can_be_found_and_their_texts_are_kept_only_when_asked(tmp_path: Path) -> None:
+    rows = [{k: v for k, v in row.items() if k != "category"} for row in outcome_rows(120)]
+    data, out = write(tmp_path / "anonymous.jsonl", rows), tmp_path / "found.coe"
+    arguments = ("train", "--data", data, "--out", out, "--method", "logistic,categories", "--discover", 3)
+    assert coe(*arguments).exit_code == 0
+    manifest = load_artifact(out).manifest
+    assert manifest.categories == ("cluster-01", "cluster-02", "cluster-03")
+    assert all(row["text"].encode() not in out.read_bytes() for row in rows)
+    assert coe(*arguments, "--keep-examples", 2).exit_code == 0
+    kept = load_artifact(out).manifest.examples
+    assert kept is not None
+    assert {text for texts in kept.values() for text in texts} <= {row["text"] for row in rows}
+    shown = CliRunner().invoke(router_verbs, ["show", str(out)], catch_exceptions=False)
+    assert "such as, cluster-01" in shown.stdout
+    with pytest.raises(ConfigError, match="--keep-examples = 2: goes with --discover"):
+        coe(*arguments[:-2], "--keep-examples", 2)
 
 
 @pytest.mark.real

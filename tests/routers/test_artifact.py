@@ -104,6 +104,9 @@ def test_equal_content_has_an_equal_hash(made: Artifact, saved: Path) -> None:
     assert load_artifact(saved).sha256 == made.sha256
     with safe_open(saved, framework="numpy") as file:
         assert file.metadata()["sha256"] == made.sha256
+    assert b"alpha" not in msgspec.json.encode(made.manifest)  # so those made before there was one keep their hash
+    described = msgspec.structs.replace(made.manifest, alpha=0.3)
+    assert Artifact(described, made.head, made.expected).sha256 != made.sha256
     renamed = msgspec.structs.replace(made.manifest, name="other")
     assert Artifact(renamed, made.head, made.expected).sha256 != made.sha256
     assert Artifact(made.manifest, made.head, made.expected + 1).sha256 != made.sha256

@@ -193,14 +193,15 @@ def test_a_compaction_summary_serves_only_when_nobody_spoke_since() -> None:
 )
 def test_a_leaning_turn_takes_the_one_before_it_along(short: str) -> None:
     messages = chat("Write a limerick about a lazy heron", "There once was…", short)
-    assert extract_ask(messages) == Ask(f"Write a limerick about a lazy heron\n{short}", turns_used=2)
+    assert extract_ask(messages) == Ask(f"Write a limerick about a lazy heron\n{short}", turns_used=2, latest=short)
 
 
 def test_walking_back_stops_at_the_nearest_informative_turn() -> None:
     messages = chat(
         "Prove that e is irrational", "…", "Translate this menu into Greek", "…", "shorter", "…", "and again"
     )
-    assert extract_ask(messages) == Ask("Translate this menu into Greek\nshorter\nand again", turns_used=3)
+    expected = "Translate this menu into Greek\nshorter\nand again"
+    assert extract_ask(messages) == Ask(expected, turns_used=3, latest="and again")
 
 
 def test_walking_back_has_an_end() -> None:

@@ -45,7 +45,7 @@ class DeviceLedger:
     def admit(self, resident: Resident) -> None:
         """Book a new stay before its load starts. Raises: TierFull: the bytes are not free."""
         free = self.free_bytes(resident.device)
-        if resident.device_bytes > free:
+        if resident.device_bytes > max(free, 0):  # an expert elsewhere takes nothing of a budget that was cut
             raise TierFull(f"expert {resident.expert_id!r} needs {resident.device_bytes} bytes, {free} are free")
         if resident.expert_id in self._residents:
             raise ValueError(f"expert {resident.expert_id!r} is booked already")

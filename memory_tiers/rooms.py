@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from experts.types import ExpertId
     from memory_tiers.ledger import DeviceLedger
+    from memory_tiers.rules import Rules
 
     Losses = Callable[[Sequence[Resident]], list[float]]
 
@@ -38,31 +39,37 @@ class Found:
 
 
 NOT_YET: Final = Found()
+_SOMETHING: Final = 1e-9  # scores may be 0 or negative; who drains already must come cheaper than that
 
 
 class Rooms:
     """The bytes of one round: what is free, what is being freed, and what is promised to those placed before.
 
-    losses: what losing each of some residents costs, in their order. pinned: who stays. quantum_s: see Rules.
+    losses: what losing each of some residents costs, in their order. pinned: who stays.
     A busy resident that has to make room is marked as draining; those that need not any more are given back by
     `spared`.
     """
 
     def __init__(
-        self, ledger: DeviceLedger, losses: Losses, pinned: Collection[ExpertId], quantum_s: float, now_s: float
+        self, ledger: DeviceLedger, losses: Losses, pinned: Collection[ExpertId], rules: Rules, now_s: float
     ) -> None:
         self._ledger = ledger
         self._losses = losses
         self._pinned = pinned
-        self._settled_before_s = now_s - quantum_s
+        self._settled_before_s = now_s - rules.quantum_s
+        self._drains = rules.drains
         self._on = [[r for r in ledger if r.device == device] for device in range(len(ledger.budgets_bytes))]
         self._promised = [0] * len(self._on)
         self._needed: set[int] = set()
+        self._hopeless = float("inf")  # whoever needs as much gets nothing more in this round
+        self._costs: dict[int, float] | None = None  # asked for once a round
 
     def find(self, wanted: Wanted, *, may_load: bool) -> Found:
         """Place one, or promise it what will be free. may_load: whether a load may begin in this round."""
         if not wanted.need_bytes:
             return Found(0)
+        if not wanted.urgent and wanted.need_bytes >= self._hopeless:
+            return NOT_YET
         devices = sorted(range(len(self._on)), key=self._coming, reverse=True)
         for device in devices:
             if may_load and self._ledger.free_bytes(device) - self._promised[device] >= wanted.need_bytes:
@@ -103,7 +110,7 @@ class Rooms:
     def _wait_for_leases(self, wanted: Wanted, devices: Sequence[int]) -> None:
         """Promise what draining residents will free; let more drain if there is no time to lose."""
         drained = self._cheapest(wanted, devices, lambda r: r.leases == 0 or r.draining)
-        if drained is None and not wanted.patient:
+        if drained is None and not wanted.patient and (wanted.urgent or self._draining() < self._drains):
             drained = self._cheapest(wanted, devices, lambda _: True)
         if drained is not None:
             device, going = drained
@@ -113,6 +120,10 @@ class Rooms:
             self._promised[device] += wanted.need_bytes
         else:  # nobody may go yet: what is free or comes free there is not for those behind
             self._promised[devices[0]] += max(self._coming(devices[0]), 0)
+            self._hopeless = min(self._hopeless, wanted.need_bytes)
+
+    def _draining(self) -> int:
+        return sum(r.draining and r.leases > 0 for own in self._on for r in own)
 
     def _cheapest(
         self, wanted: Wanted, devices: Sequence[int], may_go: Callable[[Resident], bool]
@@ -121,7 +132,7 @@ class Rooms:
         best: tuple[float, int, list[Resident]] | None = None
         for device in devices:
             able = [r for r in self._on[device] if self._movable(r, urgent=wanted.urgent) and may_go(r)]
-            losses = [0.0 if r.draining else loss for r, loss in zip(able, self._lifted(able), strict=True)]
+            losses = [self._loss(r) for r in able]
             missing = wanted.need_bytes - self._coming(device)
             try:
                 places = cheapest_set([r.device_bytes for r in able], losses, missing)
@@ -132,11 +143,14 @@ class Rooms:
                 best = cost, device, [able[place] for place in places]
         return None if best is None else best[1:]
 
-    def _lifted(self, residents: Sequence[Resident]) -> list[float]:
-        """Their losses, the least of them a little above 0: scores may be negative, draining must come cheaper."""
-        losses = self._losses(residents)
-        least = min(losses, default=0.0)
-        return [loss - min(least, 0.0) + 1e-9 for loss in losses]
+    def _loss(self, resident: Resident) -> float:
+        """What losing it costs: nothing where it drains already, else a little above 0 at least."""
+        if self._costs is None:
+            ready = [r for own in self._on for r in own if r.state is _READY]
+            losses = self._losses(ready)
+            least = min([*losses, 0.0])
+            self._costs = {id(r): loss - least + _SOMETHING for r, loss in zip(ready, losses, strict=True)}
+        return 0.0 if resident.draining else self._costs[id(resident)]
 
     def _movable(self, resident: Resident, *, urgent: bool) -> bool:
         settled = urgent or resident.draining or resident.ready_s <= self._settled_before_s

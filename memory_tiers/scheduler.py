@@ -4,9 +4,9 @@ Every method is one event at time `now_s` and returns what must happen next. A g
 waiter knows of it, so there is no gap in which it could be evicted.
 
 Order of service: a request for a ready expert joins it at once, unless that expert has to make room for somebody who
-has waited longer than the join window; then it takes no new requests until its running ones end. Of those who wait for
-loads, the expert is next that most requests wait for, unless somebody's time runs out. All that wait for an expert are
-served by one load. Weights are read from disk into host memory before anybody makes room for them.
+has waited longer than the join window; then it takes no new requests until its running ones end. Of the experts that
+are waited for, that one is next which was waited for longest in all, unless somebody's time runs out. All who wait for
+an expert are served by one load. Weights are read into host memory before anybody makes room for them.
 """
 
 from __future__ import annotations
@@ -176,6 +176,18 @@ class Scheduler:
             later.append(start_by_s - self._ahead_s(expert_id))
         return min((at_s for at_s in later if at_s > now_s), default=float("inf"))
 
+    def bring(self, expert_id: ExpertId, tier: Tier) -> list[Effect]:
+        """Have an expert in a tier before anybody asks, if it is not there and fits what is free."""
+        if tier is Tier.HOST:
+            return self.host.foresee(expert_id) if self.host.can_hold(expert_id) else []
+        need = self._footprints[expert_id].device_bytes
+        device = max(range(len(self.ledger.budgets_bytes)), key=self.ledger.free_bytes)
+        if self.ledger.get(expert_id) is not None or need > self.ledger.free_bytes(device):
+            return []
+        load = self._start_load(expert_id, device)
+        load.resident.foreseen = True
+        return [load]
+
     def evict(self, expert_id: ExpertId) -> list[Effect]:
         """Take an idle expert off its device; nothing happens to one that is leased or absent."""
         resident = self.ledger.get(expert_id)
@@ -214,9 +226,9 @@ class Scheduler:
         effects = self._give_up(now_s)
         if self._closed:
             return effects
-        rooms = Rooms(self.ledger, lambda some: self._losses(some, now_s), self.pinned, self.rules.quantum_s, now_s)
+        rooms = Rooms(self.ledger, lambda some: self._losses(some, now_s), self.pinned, self.rules, now_s)
         effects += [self._start_unload(victim) for victim in rooms.overdrawn()]
-        for expert_id in self._queue.order(lambda e: self._urgent(e, now_s)):
+        for expert_id in self._queue.order(lambda e: self._urgent(e, now_s), now_s):
             effects += self._advance(expert_id, rooms, now_s)
         for resident in rooms.spared():
             effects += self._grant_all(resident)
@@ -257,7 +269,7 @@ class Scheduler:
 
     def _give_up(self, now_s: float) -> list[Effect]:
         """Refuse those whose time is over and whose weights are not even on their way."""
-        over = [t for t in self._queue if t.start_by_s <= now_s and not self._coming(t.expert_id)]
+        over = [ticket for ticket in self._queue.overdue(now_s) if not self._coming(ticket.expert_id)]
         for ticket in over:
             self._queue.remove(ticket)
         self.tally.refused += len(over)

@@ -17,9 +17,12 @@ class Waiting:
 
     def __init__(self) -> None:
         self._queues: dict[ExpertId, deque[Ticket]] = {}
+        self._start_by_s: dict[ExpertId, float] = {}
+        self._arrived_s: dict[ExpertId, float] = {}  # summed
+        self._count = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._queues.values()))
+        return self._count
 
     def __bool__(self) -> bool:
         return bool(self._queues)
@@ -35,6 +38,10 @@ class Waiting:
     def add(self, ticket: Ticket) -> None:
         """Put a ticket behind those of its expert."""
         self._queues.setdefault(ticket.expert_id, deque()).append(ticket)
+        known = self._start_by_s.get(ticket.expert_id, float("inf"))
+        self._start_by_s[ticket.expert_id] = min(known, ticket.start_by_s)
+        self._arrived_s[ticket.expert_id] = self._arrived_s.get(ticket.expert_id, 0.0) + ticket.arrived_s
+        self._count += 1
 
     def remove(self, ticket: Ticket) -> bool:
         """Take a ticket out; False: it was not there."""
@@ -42,19 +49,35 @@ class Waiting:
         if queue is None or ticket not in queue:
             return False
         queue.remove(ticket)
-        if not queue:
-            del self._queues[ticket.expert_id]
+        self._count -= 1
+        if queue:
+            self._start_by_s[ticket.expert_id] = min(left.start_by_s for left in queue)
+            self._arrived_s[ticket.expert_id] = sum(left.arrived_s for left in queue)
+        else:
+            self.take(ticket.expert_id)
         return True
 
     def take(self, expert_id: ExpertId) -> tuple[Ticket, ...]:
         """Take everyone out who waits for an expert, first come first."""
-        return tuple(self._queues.pop(expert_id, ()))
+        taken = tuple(self._queues.pop(expert_id, ()))
+        self._start_by_s.pop(expert_id, None)
+        self._arrived_s.pop(expert_id, None)
+        self._count -= len(taken)
+        return taken
 
     def clear(self) -> tuple[Ticket, ...]:
         """Take everyone out."""
         everyone = tuple(self)
         self._queues.clear()
+        self._start_by_s.clear()
+        self._arrived_s.clear()
+        self._count = 0
         return everyone
+
+    def overdue(self, now_s: float) -> list[Ticket]:
+        """Everyone whose time is over."""
+        late = [expert_id for expert_id, start_by_s in self._start_by_s.items() if start_by_s <= now_s]
+        return [ticket for expert_id in late for ticket in self._queues[expert_id] if ticket.start_by_s <= now_s]
 
     def first(self, expert_id: ExpertId) -> Ticket:
         """Who has waited longest for an expert."""
@@ -62,20 +85,24 @@ class Waiting:
 
     def start_by_s(self, expert_id: ExpertId) -> float:
         """When the first of those who wait for an expert has to hold a lease."""
-        return min(ticket.start_by_s for ticket in self._queues[expert_id])
+        return self._start_by_s[expert_id]
 
-    def order(self, urgent: Callable[[ExpertId], bool]) -> list[ExpertId]:
-        """The experts, next first: those whose time runs out, then those that most requests wait for.
+    def order(self, urgent: Callable[[ExpertId], bool], now_s: float) -> list[ExpertId]:
+        """The experts, next first: those whose time runs out, then those that have been waited for longest in all.
 
-        Grouping by expert is what keeps swaps few; the first rule keeps it from starving the rarely asked.
+        The seconds of all who wait for an expert are added up, and one for each of them: grouping by expert is what
+        keeps swaps few, and whoever is rarely asked for still comes to the front.
         """
 
         def key(expert_id: ExpertId) -> tuple[bool, float, float]:
             runs_out = urgent(expert_id)
-            rank = self.start_by_s(expert_id) if runs_out else -len(self._queues[expert_id])
+            rank = self.start_by_s(expert_id) if runs_out else -self._waited_s(expert_id, now_s)
             return not runs_out, rank, self.first(expert_id).arrived_s
 
         return sorted(self._queues, key=key)
+
+    def _waited_s(self, expert_id: ExpertId, now_s: float) -> float:
+        return len(self._queues[expert_id]) * (now_s + 1) - self._arrived_s[expert_id]
 
     def by_arrival(self) -> list[ExpertId]:
         """The experts, longest wait first."""
@@ -83,6 +110,10 @@ class Waiting:
 
     def check_invariants(self) -> None:
         """Raise AssertionError if a queue is wrong."""
+        if self._count != sum(map(len, self._queues.values())) or self._queues.keys() != self._start_by_s.keys():
+            raise AssertionError("the queues are counted wrong")
         for expert_id, queue in self._queues.items():
+            if self._start_by_s[expert_id] != min(ticket.start_by_s for ticket in queue):
+                raise AssertionError(f"the queue of {expert_id!r} has another deadline")
             if not queue or any(t.resident is not None or t.expert_id != expert_id for t in queue):
                 raise AssertionError(f"the queue of {expert_id!r} is wrong: {list(queue)}")

@@ -91,6 +91,19 @@ class NaiveScheduler:
         """Never."""
         return float("inf")
 
+    def bring(self, expert_id: ExpertId, tier: Tier) -> list[Effect]:
+        """Have an expert in a tier before anybody asks, if it fits."""
+        footprint = self._footprints[expert_id]
+        if tier is Tier.HOST:
+            if sum(self._host.values()) + footprint.host_bytes <= self._host_bytes:
+                self._host[expert_id] = footprint.host_bytes
+            return []
+        resident = Resident(expert_id, footprint.device_bytes)
+        if self.ledger.get(expert_id) is not None or resident.device_bytes > self.ledger.free_bytes(0):
+            return []
+        self.ledger.admit(resident)
+        return [Load(resident)]
+
     def check_invariants(self) -> None:
         """Raise AssertionError if the books are wrong."""
         self.ledger.check_invariants()

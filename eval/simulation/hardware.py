@@ -49,7 +49,7 @@ PROFILES: Final[dict[str, Hardware]] = {
     profile.name: profile
     for profile in (
         Hardware(
-            "h100-pcie5", 1, 80 * _GB, 512 * _GB, 53.9e9, 1.926e9, 20_000, 0.02,
+            "h100-pcie5", 1, 80 * _GB, 512 * _GB, 53.9e9, 1.926e9, 20_000, 0.01,
             note="measured: 55 GB/s from pinned memory, 0.8 to 1.9 GB/s O_DIRECT; 13.48 GB take 0.27 and 7 s",
         ),
         Hardware(

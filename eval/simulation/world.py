@@ -47,6 +47,9 @@ class SchedulerLike(Protocol):
     def wake_at_s(self, now_s: float) -> float:
         """When to call `tick`."""
 
+    def bring(self, expert_id: ExpertId, tier: Tier) -> list[Effect]:
+        """Have an expert in a tier before anybody asks, if it fits."""
+
     def check_invariants(self) -> None:
         """Raise AssertionError if something is wrong."""
 
@@ -89,6 +92,15 @@ class World:
             self._arrive(arrival)
         self._run_until(float("inf"))
         return self.served
+
+    def place(self, plan: Sequence[tuple[ExpertId, Tier]]) -> None:
+        """Have experts where a plan says before time begins."""
+        for expert_id, tier in plan:
+            for effect in self.scheduler.bring(expert_id, tier):
+                if isinstance(effect, Load):
+                    self.scheduler.loaded(effect.resident, 0.0)
+                elif isinstance(effect, Stage):
+                    self.scheduler.staged(effect.copy, 0.0)
 
     def _run_until(self, end_s: float) -> None:
         while True:

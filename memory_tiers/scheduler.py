@@ -151,6 +151,7 @@ class Scheduler:
         if took_s is not None:
             self.costs.observed(copy.expert_id, DISK_TO_HOST, copy.host_bytes, took_s)
         self.host.staged(copy)
+        self.tally.stagings += 1
         return self._pump(now_s)
 
     def stage_failed(self, copy: HostCopy, now_s: float) -> list[Effect]:

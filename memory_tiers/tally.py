@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Tally:
-    """hits: requests whose expert was ready. loads: by the tier they came from. refused: waited their time for nothing.
+    """Counts since the start.
 
+    hits: requests whose expert was ready. loads: by the tier they came from. stagings: readings of weights into host
+    memory. refused: requests that waited their time for nothing.
     foreseen: loads that were under way or done before anybody asked; hidden: those that somebody then asked for;
     wasted: those that went unused.
     """
@@ -21,6 +23,7 @@ class Tally:
     requests: int = 0
     hits: int = 0
     loads: Counter[Tier] = field(default_factory=Counter)
+    stagings: int = 0
     evictions: int = 0
     refused: int = 0
     moved_bytes: int = 0

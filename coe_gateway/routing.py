@@ -48,7 +48,7 @@ def build_router(
     chosen = settings.router
     if chosen is None:
         return None
-    artifact = None if chosen.artifact is None else load_artifact(chosen.artifact.expanduser())
+    artifact = None if chosen.artifact_file is None else load_artifact(chosen.artifact_file)
     encoder, head, expected = _examples(chosen, store) if artifact is None else _trained(artifact, settings, store)
     given = _Given(settings, artifact, head.experts, expected)
     profiles = {"auto": _profile("auto", "router", chosen, given)}

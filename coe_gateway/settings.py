@@ -15,7 +15,7 @@ from experts.config_file import ConfigDocument, KeyPath, dotted, read_config
 from experts.errors import ConfigError, InvalidConfig
 from experts.registry import CannedEntry, Entry, ExpertEntry, WeightsEntry
 from experts.types import Category
-from routers.examples import CategoryExamples, default_categories
+from routers.examples import CategoryExamples, default_artifact, default_categories
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -134,7 +134,10 @@ class RouterSettings(ProfileSettings):
     """Routing of `model: auto`, and the profiles beside it."""
 
     encoder: EncoderSettings = EncoderSettings()
-    artifact: Path | None = Field(default=None, description="a file of `coe train`, in place of categories by example")
+    artifact: Path | None = Field(
+        default=None,
+        description="a file of `coe train`, or `default`: the shipped one; in place of categories by example",
+    )
     ignore_unknown_experts: bool = Field(
         default=False, description="leave out the artifact's experts that are not configured, instead of refusing it"
     )
@@ -147,6 +150,13 @@ class RouterSettings(ProfileSettings):
     neighbours: PositiveInt = Field(default=3, description="examples of a category that vote on a text")
     profiles: dict[str, ProfileSettings] = Field(default_factory=dict, description="further ways to route, by name")
     cache_entries: PositiveInt = Field(default=10_000, description="judgements of texts remembered")
+
+    @property
+    def artifact_file(self) -> Path | None:
+        """Where the artifact lies; None where categories are given by example."""
+        if self.artifact is not None and str(self.artifact) == "default":
+            return default_artifact()
+        return None if self.artifact is None else self.artifact.expanduser()
 
     def category_examples(self) -> tuple[CategoryExamples, ...]:
         """The categories, the shipped ones or these."""

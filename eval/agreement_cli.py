@@ -78,7 +78,7 @@ def agreement(
     settings = load_settings(chosen_config(config))
     texts = _spread(read_learning_file(data).texts, most)
     console = Console(stderr=True)
-    trained = artifact or (None if settings.router is None else settings.router.artifact)
+    trained = artifact or (None if settings.router is None else settings.router.artifact_file)
     with console.status("comparing") as status, tempfile.TemporaryDirectory(prefix="coe-agreement-") as work:
         memory = None
         if trained is not None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eval.converters import clinc, llmrouter, mmlu_pro, mmlu_pro_tasks
+from eval.converters import clinc, default_router, llmrouter, mmlu_pro, mmlu_pro_tasks
 from eval.converters.mmlu_pro import Pool
 from routers.expert_facts import write_expert_facts
 from routers.outcomes import read_outcomes, write_outcomes
@@ -61,6 +61,19 @@ def convert_llmrouter(folder: Folder, *, out: Out, experts: Experts) -> None:
 def convert_clinc(folder: Folder, *, out: Out) -> None:
     """Convert CLINC150: texts with intents, and texts out of scope; it has no outcomes, so no experts."""
     write_rows(out, clinc.labelled_rows(folder))
+    _say(out)
+
+
+@convert_app.command("default-router")
+def convert_default_router(
+    *,
+    mmlu_pro_folder: Annotated[Path, typer.Option("--mmlu-pro", exists=True, file_okay=False, help="MMLU-Pro.")],
+    llmrouter_folder: Annotated[Path, typer.Option("--llmrouter", exists=True, file_okay=False, help="LLMRouter.")],
+    clinc_folder: Annotated[Path, typer.Option("--clinc", exists=True, file_okay=False, help="CLINC150.")],
+    out: Out,
+) -> None:
+    """Gather what the shipped artifact is trained on: labelled texts of three sets, and the product's own."""
+    write_rows(out, default_router.rows(mmlu_pro_folder, llmrouter_folder, clinc_folder))
     _say(out)
 
 

@@ -1,9 +1,10 @@
-"""Categories by example, and the ones that ship with the product."""
+"""Categories by example, and what ships with the product."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 
 import yaml
 
@@ -17,6 +18,11 @@ class CategoryExamples:
     name: Category
     examples: tuple[str, ...]
     description: str = ""
+
+
+def default_artifact() -> Path:
+    """The artifact that ships with the product; docs/default-router.md says what it is made of."""
+    return Path(str(files("routers").joinpath("defaults/router.coe")))
 
 
 def default_categories() -> tuple[CategoryExamples, ...]:

@@ -43,8 +43,8 @@ def configured(name: str, settings: Settings, store: WeightStore) -> Subject:
             raise ValueError("settings with a router gave none")
         return router
 
-    if chosen.artifact is not None:
-        return Subject(name, "artifact", load_artifact(chosen.artifact.expanduser()).manifest.data_rows, build)
+    if chosen.artifact_file is not None:
+        return Subject(name, "artifact", load_artifact(chosen.artifact_file).manifest.data_rows, build)
     return Subject(name, "examples", sum(len(c.examples) for c in chosen.category_examples()), build)
 
 

@@ -13,7 +13,7 @@ from eval.collect.tasks import Task, read_tasks
 from eval.convert_cli import convert_app
 from experts.errors import InvalidConfig
 from routers.expert_facts import match, read_expert_facts, without_facts
-from routers.labelled import LabelledTexts, read_labelled, write_labelled
+from routers.labelled import LabelledRow, LabelledTexts, read_labelled, write_labelled
 from routers.outcomes import Outcomes, read_outcomes
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -280,3 +280,40 @@ def test_mmlu_pro_tasks_are_drawn_by_seed_alike_from_every_category(tmp_path: Pa
     assert len(few) == 3 * 14
     assert {task.id for task in few} < {task.id for task in more}
     assert len({task.id for task in more} & {task.id for task in other}) < len(more) / 2
+
+
+def gathered(tmp_path: Path, *folders: Path) -> list[LabelledRow]:
+    out = tmp_path / "gathered.jsonl"
+    options = [part for pair in zip(("--mmlu-pro", "--llmrouter", "--clinc"), folders, strict=True) for part in pair]
+    convert("default-router", *options, "--out", out)
+    return list(read_labelled(out).rows())
+
+
+def test_what_the_shipped_artifact_is_made_of(
+    tmp_path: Path, tiny_mmlu: Path, tiny_llmrouter: Path, tiny_clinc: Path
+) -> None:
+    domains = {"banking": ["balance"], "small_talk": ["greeting"]}
+    texts = {part: [["hello", "greeting"], ["my balance", "balance"]] for part in ("train", "val", "test")}
+    nothing: dict[str, list[object]] = {f"oos_{part}": [] for part in texts}
+    (tiny_clinc / "domains.json").write_text(json.dumps(domains))
+    for name in ("data_full.json", "data_full.json.gz"):
+        (tiny_clinc / name).unlink(missing_ok=True)
+    (tiny_clinc / "data_full.json").write_text(json.dumps(texts | nothing))
+    rows = gathered(tmp_path, tiny_mmlu, tiny_llmrouter, tiny_clinc)
+    found = {row.text: row.category for row in rows}
+    assert len(found) == len(rows)
+    assert found["one"] == "math"  # gsm8k
+    assert found["two"] == "code"  # mbpp
+    assert found["hello"] == "chat"
+    assert "my balance" not in found
+    assert {row.category for row in rows} >= {"code", "math", "writing", "knowledge", "chat"}
+    own = [row for row in rows if str(row.id).startswith("writing-")]
+    assert len(own) == 60
+
+
+def test_what_the_shipped_artifact_is_made_of_as_published(tmp_path: Path) -> None:
+    rows = gathered(tmp_path, published("mmlu_pro_models"), published("llmrouter_ulab"), published("clinc150"))
+    count = Counter(row.category for row in rows)
+    assert len(count) == 18
+    assert count["chat"] == 760
+    assert len(rows) == 12_010

@@ -35,7 +35,7 @@ class Exchange:
     __slots__ = (
         "_send", "_whole", "ask", "category", "client", "confidence", "content_started", "expert", "fallback_reason",
         "fan_out", "first_byte_s", "headers", "lease_s", "queue_s", "received_s", "request_id", "route_s",
-        "status", "swap_s", "upstream_s",
+        "session", "status", "swap_s", "upstream_s",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, send: Send) -> None:
@@ -48,6 +48,7 @@ class Exchange:
         self.content_started = self._whole = False
         self.status = 0
         self.expert = self.category = self.fallback_reason = self.ask = ""
+        self.session: str | None = None
         self.confidence = 0.0
         self.fan_out: tuple[str, ...] = ()
         self.route_s = self.queue_s = self.lease_s = self.swap_s = self.upstream_s = self.first_byte_s = 0.0

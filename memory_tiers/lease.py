@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class _Leasing(Protocol):
-    async def acquire(self, expert_id: ExpertId) -> Ticket: ...
+    async def acquire(self, expert_id: ExpertId, session: str | None = None) -> Ticket: ...
 
     def release(self, ticket: Ticket) -> None: ...
 
@@ -24,11 +24,12 @@ class Lease:
     on the path of every request. cold: whether the request had to wait for a load.
     """
 
-    __slots__ = ("_expert_id", "_owner", "_ticket")
+    __slots__ = ("_expert_id", "_owner", "_session", "_ticket")
 
-    def __init__(self, owner: _Leasing, expert_id: ExpertId) -> None:
+    def __init__(self, owner: _Leasing, expert_id: ExpertId, session: str | None = None) -> None:
         self._owner = owner
         self._expert_id = expert_id
+        self._session = session
         self._ticket: Ticket | None = None
 
     @property
@@ -37,7 +38,7 @@ class Lease:
         return self._ticket is not None and self._ticket.cold
 
     async def __aenter__(self) -> Resident:
-        self._ticket = await self._owner.acquire(self._expert_id)
+        self._ticket = await self._owner.acquire(self._expert_id, self._session)
         resident = self._ticket.resident
         if resident is None:  # pragma: no cover - acquire returns granted tickets only
             raise AssertionError(f"{self._expert_id!r} was granted without a resident")

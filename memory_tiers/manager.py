@@ -56,9 +56,9 @@ class ResidencyManager:
         for expert_id, backend in backends.items():
             backend.on_exit(partial(self._crashed, expert_id))
 
-    def lease(self, expert_id: ExpertId) -> Lease:
-        """Keep `expert_id` on the device for the body of `async with`."""
-        return Lease(self, expert_id)
+    def lease(self, expert_id: ExpertId, session: str | None = None) -> Lease:
+        """Keep `expert_id` on the device for the body of `async with`. session: whose conversation asks."""
+        return Lease(self, expert_id, session)
 
     @property
     def waiting(self) -> int:
@@ -98,9 +98,9 @@ class ResidencyManager:
             await asyncio.wait(self._moves)
         await asyncio.gather(*(backend.stop() for backend in self._backends.values()))
 
-    async def acquire(self, expert_id: ExpertId) -> Ticket:
+    async def acquire(self, expert_id: ExpertId, session: str | None = None) -> Ticket:
         """Wait for a pin; the caller owes one `release`. Cancellation gives the place in the queue up."""
-        ticket, effects = self._scheduler.request(expert_id, self._clock())
+        ticket, effects = self._scheduler.request(expert_id, self._clock(), session=session)
         if ticket.resident is not None:
             self._apply(effects)
             return ticket

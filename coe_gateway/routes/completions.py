@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from coe_gateway.conversation import conversation_of
 from coe_gateway.errors import ABOUT_THE_REQUEST, wire_of
 from coe_gateway.race import Race
 from coe_gateway.routes.endpoint import Endpoint, decode
@@ -53,6 +54,7 @@ class CompletionEndpoint(Endpoint):
             exchange.queue_s = perf_counter() - asked_s
             plan = await self._gateway.plan(body)
             exchange.planned(plan)
+            exchange.session = conversation_of(exchange.headers, body)
             for experts, is_last in plan.turns():
                 try:
                     if len(experts) == 1:
@@ -100,7 +102,7 @@ class CompletionEndpoint(Endpoint):
         exchange.expert = expert_id
         call = ExpertCall(self._path, outgoing(body, raw, backend.spec.model), bool(body.stream), exchange.ask)
         asked_s = perf_counter()
-        lease = self._gateway.residency.lease(expert_id)
+        lease = self._gateway.residency.lease(expert_id, exchange.session)
         async with lease as resident:
             exchange.leased(asked_s, resident.load_s if lease.cold else 0.0)
             async with backend.call(call) as reply:

@@ -141,6 +141,27 @@ class NeighbourPart:
 
 
 @dataclass(frozen=True, eq=False)
+class SmootherPart:
+    """The mean of the landmarks' targets, nearer ones weighing more: nearest neighbours without the search.
+
+    Shapes: targets (L, O), each the mean of the texts around that landmark.
+    """
+
+    kind: ClassVar[str] = "smoother"
+    temperature: float
+    targets: F32
+
+    def scores(self, features: Features) -> F32:
+        """Shapes: (B, O)."""
+        weights = neighbourhood(features.near, self.temperature)
+        return np.asarray(weights @ self.targets / weights.sum(axis=1, keepdims=True), np.float32)
+
+    def columns(self, kept: Sequence[int]) -> SmootherPart:
+        """The same part for some of its columns."""
+        return SmootherPart(self.temperature, self.targets[:, list(kept)])
+
+
+@dataclass(frozen=True, eq=False)
 class LinearPart:
     """A line through both views: logistic regression, ridge, or factors of low rank, multiplied out.
 
@@ -233,9 +254,9 @@ class TreesPart:
         return TreesPart(self.depth, self.projection, self.bias[list(kept)], self.roots[:, list(kept)], *tables)
 
 
-AnyPart: TypeAlias = KernelPart | NeighbourPart | LinearPart | CentroidPart | MlpPart | TreesPart
+AnyPart: TypeAlias = KernelPart | NeighbourPart | SmootherPart | LinearPart | CentroidPart | MlpPart | TreesPart
 PARTS: Final[dict[str, type[AnyPart]]] = {
-    part.kind: part for part in (KernelPart, NeighbourPart, LinearPart, CentroidPart, MlpPart, TreesPart)
+    part.kind: part for part in (KernelPart, NeighbourPart, SmootherPart, LinearPart, CentroidPart, MlpPart, TreesPart)
 }
 
 

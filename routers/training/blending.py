@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _ROUNDING: Final = 1e-6
 WORTH: Final = 0.002  # of log loss, that is nats a text
+_EQUAL_WORTH: Final = 0.001  # of the error, as its root: what an equal voice may cost
 _LEAST_WEIGHT: Final = 0.02  # of the largest: a part that adds less is not worth its time
 
 
@@ -85,20 +86,36 @@ def _blend_loss(logs: Mapping[str, F32], weights: Mapping[str, float], labels: L
 
 
 def fit_quality_weights(scores: Sequence[F32], outcomes: F32) -> F32:
-    """Weights, at least 0 and 1 in sum, that best say by how much one expert beats another on a text.
+    """Weights, at least 0 and 1 in sum, that say by how much one expert beats another on a text.
 
-    Fitted on what is left when each text's mean is taken off: how hard a text is decides nothing.
+    Fitted on what is left when each text's mean is taken off: how hard a text is decides nothing. An equal voice for
+    every part, if that says it nearly as well as the weights of the least error: these lean on whichever part was
+    luckiest, and choose worse on texts that nobody has seen.
     Shapes: scores P of (N, E), outcomes (N, E), NaN where unknown -> (P,).
     """
     from scipy.optimize import nnls  # noqa: PLC0415 - a training extra
 
     known = ~np.isnan(outcomes)
-    truth = _off(outcomes, known)[known]
-    inputs = np.stack([_off(part, known)[known] for part in scores], axis=1)
+    truth = _off(outcomes, known)[known].astype(np.float64)
+    inputs = np.stack([_off(part, known)[known] for part in scores], axis=1).astype(np.float64)
     inputs[:, np.abs(inputs).max(axis=0, initial=0) < _ROUNDING] = 0  # a part that tells no two experts apart
-    weights = _without_crumbs(nnls(inputs.astype(np.float64), truth.astype(np.float64))[0])
+    weights, error = nnls(inputs, truth)
+    spread = inputs.std(axis=0)
+    voices = np.where(spread > 0, 1 / np.where(spread > 0, spread, 1), 0)
+    equal_error = float(np.linalg.norm(inputs @ _scaled(inputs @ voices, truth, voices) - truth))
+    if equal_error <= error * (1 + _EQUAL_WORTH) and voices.any():
+        weights = voices
+    weights = _without_crumbs(weights)
     total = float(weights.sum())
     return weights / np.float32(total) if total else np.full(len(scores), 1 / len(scores), np.float32)
+
+
+def _scaled(
+    mixed: npt.NDArray[np.float64], truth: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """The weights times the number that brings their sum closest to the truth."""
+    length = float(mixed @ mixed)
+    return weights * max(float(mixed @ truth) / length, 0.0) if length else weights
 
 
 def log_loss(logs: F32, labels: Labels) -> float:

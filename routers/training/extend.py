@@ -14,6 +14,7 @@ from routers.parts import (
     LinearPart,
     MlpPart,
     NeighbourPart,
+    SmootherPart,
     TreesPart,
     neighbourhood,
     unit_rows,
@@ -41,10 +42,14 @@ _PRIOR_TEXTS: Final = 10.0  # as many texts of the overall mean are added to eac
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """What is fitted of the new expert. Shapes: near (L,), words (BUCKETS,), at_memory (N,), win_rates (C,)."""
+    """What is fitted of the new expert.
+
+    Shapes: near, at_landmarks (L,), words (BUCKETS,), at_memory (N,), win_rates (C,).
+    """
 
     mean: float
     near: F32
+    at_landmarks: F32
     words: F32
     at_memory: F32
     win_rates: F32
@@ -92,6 +97,7 @@ def _fitted(head: TrainedHead, kernel: KernelPart, encoded: Encoded, scores: F32
     return Column(
         mean,
         near,
+        np.clip(at_landmarks + mean, 0, 1).astype(np.float32),
         np.asarray(rows.T @ dual, np.float32),
         np.clip(at_memory + mean, 0, 1).astype(np.float32),
         _win_rates(head, encoded, scores, mean),
@@ -128,6 +134,8 @@ def _with_column(part: AnyPart, column: Column) -> AnyPart:
         return NeighbourPart(
             part.k, part.temperature, _appended(part.targets, column.at_memory), np.append(part.prior, mean)
         )
+    if isinstance(part, SmootherPart):
+        return SmootherPart(part.temperature, _appended(part.targets, column.at_landmarks))
     if isinstance(part, LinearPart):
         none = np.zeros(len(part.weights), np.float32)
         return LinearPart(_appended(part.weights, none), np.append(part.bias, mean))

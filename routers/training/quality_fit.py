@@ -12,7 +12,7 @@ from routers.trained import QualityBlend
 from routers.training.adding_up import added_up
 from routers.training.blending import fit_quality_weights
 from routers.training.kernel_fit import MOST_TEXTS, KernelRecipe, column_means
-from routers.training.recipes import Neighbours, Ridge
+from routers.training.recipes import Neighbours, Ridge, Smoother
 from routers.training.trees import Trees
 from routers.win_rates import shrunk_win_rates
 
@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     Labels = npt.NDArray[np.int64]
     Say = Callable[[str], None]
 
-QUALITY_METHODS: Final = ("neighbours", "ridge", "factors", "bilinear", "kernel", "trees", "categories")
+QUALITY_METHODS: Final = ("neighbours", "smoother", "ridge", "factors", "bilinear", "kernel", "trees", "categories")
+_KEPT: Final = {NeighbourPart.kind, KernelPart.kind}  # even at no weight: the baseline; where a new expert is added
 _KERNEL: Final = KernelRecipe(temperature=0.2, middle=0.0, words=1.0, letters=0.0, penalties=(5.0, 10.0, 20.0))
 _RECIPES: Final[dict[str, Sequence[Recipe]]] = {
     "neighbours": tuple(Neighbours(k, 0.1) for k in (100, 200, 400)),
+    "smoother": (Smoother(),),
     "ridge": tuple(Ridge(p) for p in (30.0, 100.0)),
     "factors": tuple(Ridge(30.0, r, "outcomes", "factors") for r in (4, 8)),
     "bilinear": tuple(Ridge(30.0, r, "fitted", "bilinear") for r in (4, 8)),
@@ -131,7 +133,7 @@ def _blended(parts: dict[str, AnyPart], expected: dict[str, F32], scores: F32, w
     used = [name for name in names if expected[name].any()] or names[:1]  # all experts may score 0 on all texts
     blended = [name for name in used if name != NeighbourPart.kind or KernelPart.kind not in parts] or used
     weights = dict(zip(blended, fit_quality_weights([expected[name] for name in blended], scores), strict=True))
-    kept = {name: part for name, part in parts.items() if weights.get(name) or name == NeighbourPart.kind}
+    kept = {name: part for name, part in parts.items() if weights.get(name) or name in _KEPT}
     column = {name: weights.get(name, 0.0) for name in (*kept, "categories")}
     kept, column = added_up(kept, column)
     shares = np.array(list(column.values()), np.float32)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import numpy as np
 
-from routers.parts import CentroidPart, LinearPart, MlpPart, NeighbourPart
+from routers.parts import CentroidPart, LinearPart, MlpPart, NeighbourPart, SmootherPart, neighbourhood
 from routers.training.kernel_fit import column_means, fill_unknown
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.floating[Any]]
 
 _FEWEST_TO_STOP: Final = 20  # texts: a tenth of fewer says nothing
+_FAR: Final = 1e-6  # the weight of all texts together: cosines below .3 at most
 _ABSENT: Final = -30.0  # the log odds of a class that no text has
 
 
@@ -71,6 +72,24 @@ class Neighbours(Plain):
     def fit(self, design: Design, rows: Rows, targets: F32) -> NeighbourPart:  # noqa: ARG002 - it looks up at run time
         """Remember the targets."""
         return NeighbourPart(min(self.k, len(rows)), self.temperature, targets, column_means(targets))
+
+
+@dataclass(frozen=True)
+class Smoother(Plain):
+    """Means around the landmarks, and means of these. around: how far each landmark's own mean reaches."""
+
+    temperature: float = 0.1
+    around: float = 0.05
+    name: str = "smoother"
+
+    def fit(self, design: Design, rows: Rows, targets: F32) -> SmootherPart:
+        """Average what is known; a landmark that lies by itself gets the column's mean."""
+        weights = neighbourhood(design.landmarks.vectors @ design.sketched[rows].T, self.around)
+        known = ~np.isnan(targets)
+        total, weight = weights @ np.where(known, targets, 0), weights @ known.astype(np.float32)
+        alone = weight < _FAR
+        means = np.where(alone, column_means(targets), total / np.where(alone, 1, weight))
+        return SmootherPart(self.temperature, np.asarray(means, np.float32))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from routers.parts import PARTS, AnyPart, CentroidPart, Features, KernelPart, Ne
 from routers.trained import log_softmax
 from routers.training.design import Design
 from routers.training.kernel_fit import KernelRecipe, fill_unknown
-from routers.training.recipes import Centroids, Logistic, Mlp, Neighbours, Ridge
+from routers.training.recipes import Centroids, Logistic, Mlp, Neighbours, Ridge, Smoother
 from routers.training.trees import Trees
 from routers.types import F32
 from tests.learning_cases import at, bare, fields, scores, seen, texts
@@ -55,6 +55,7 @@ def fitted(design: Design) -> dict[str, AnyPart]:
     return {
         "kernel": KERNEL.fitted(design, KERNEL.gram(design), outcomes),
         "neighbours": Neighbours(9, 0.1).fit(design, everything, outcomes),
+        "smoother": Smoother().fit(design, everything, outcomes),
         "linear": Ridge(3.0).fit(design, everything, outcomes),
         "centroid": Centroids().fit(design, everything, known()),
         "mlp": Mlp(16).fit(design, everything, known()),
@@ -135,6 +136,24 @@ def test_an_expert_nobody_asked_is_expected_to_be_average(design: Design) -> Non
     assert fill_unknown(outcomes)[:, 1].mean() == pytest.approx(mean, abs=1e-5)
     part = Trees(rounds=3, axes=4).fit(design, np.arange(N), outcomes)
     assert part.scores(design.features(np.arange(4), np.arange(N)))[:, 1] == pytest.approx(mean)
+
+
+# -- smoother
+
+
+def test_a_smoother_is_a_mean_of_means(design: Design, others: Features) -> None:
+    """Twice the weighted mean, written out: first around each landmark, then over the landmarks."""
+    outcomes = scores(N, unknown=0.4)
+    part = Smoother(0.2, 0.1).fit(design, np.arange(N), outcomes)
+    own = design.sketched.astype(float)
+    around = np.exp((own[design.landmark_rows] @ own.T - 1) / 0.1)
+    means = np.array([[np.average(o[k], weights=a[k]) for o, k in _known(outcomes)] for a in around])
+    weights = np.exp((others.near.astype(float) - 1) / 0.2)
+    assert part.scores(others) == pytest.approx(weights @ means / weights.sum(axis=1, keepdims=True), abs=1e-4)
+
+
+def _known(outcomes: F32) -> list[tuple[F32, Any]]:
+    return [(column, ~np.isnan(column)) for column in outcomes.T]
 
 
 # -- kernel

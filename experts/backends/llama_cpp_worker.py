@@ -25,14 +25,18 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _HTTP_THREADS = 64  # llama.cpp's server keeps one thread per open connection, idle ones of the pool included
+_OPENMP_WAIT = ("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads that spin starve the one that works, on a busy machine
 
 
 def _serve(config: WorkerConfig) -> str:
     """Load the model and start its HTTP server in this process; the returned URL answers already."""
+    os.environ.setdefault(*_OPENMP_WAIT)  # the engine's OpenMP reads it when it is loaded
     import xllamacpp  # noqa: PLC0415 - native: only ever loaded inside a worker
 
     params = xllamacpp.CommonParams()
     params.model.path = config.model_path
+    params.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE  # its own copy: mapped pages are others' as well
+    params.fit_params = False  # it would load the model a first time to guess what the configuration says
     params.model_alias = {config.alias}
     params.hostnames = ["127.0.0.1"]
     params.port = 0

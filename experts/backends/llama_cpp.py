@@ -120,7 +120,11 @@ class LlamaCppBackend:
             _log.error("the worker of %s ended with %s: %s", self._spec.id, process.returncode, self._last_words())
             raise ExpertStartFailed(self._spec.id, f"its worker ended with {process.returncode}; the log says why")
         self._http = OpenAiHttpBackend(
-            self._spec, self._session, msgspec.json.decode(line)["url"], headers={"Authorization": f"Bearer {api_key}"}
+            self._spec,
+            self._session,
+            msgspec.json.decode(line)["url"],
+            headers={"Authorization": f"Bearer {api_key}"},
+            closes_after_stream=True,
         )
 
     def _worker_config(self, api_key: str) -> WorkerConfig:

@@ -1,7 +1,8 @@
 """The shipped fake: a deterministic expert that answers with what it was asked, in a real engine's shapes.
 
 It exists so that everything around an expert can be tried without weights. It is held to the same contract suite as
-the engines it stands for. Options: `delay_s` before the first byte, `token_delay_s` between deltas, `start_s` to load.
+the engines it stands for. Options: `delay_s` before the first byte, `token_delay_s` between deltas, `start_s` to load,
+`stage_s` to be staged, `staged_start_s` to load when it is staged (default: `start_s`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ class EchoBackend:
         self._delay_s = _seconds(spec, "delay_s")
         self._token_delay_s = _seconds(spec, "token_delay_s")
         self._start_s = _seconds(spec, "start_s")
+        self._stage_s = _seconds(spec, "stage_s")
+        self._staged_start_s = _seconds(spec, "staged_start_s", self._start_s)
         self._started = False
+        self._staged = False
         self.active = 0  # calls in progress: what a leak would show in
 
     @property
@@ -39,13 +43,28 @@ class EchoBackend:
         return self._spec
 
     async def start(self) -> None:
-        """Take `start_s` to come up."""
-        await asyncio.sleep(self._start_s)
+        """Take `start_s` to come up, or `staged_start_s` where it is staged."""
+        await asyncio.sleep(self._staged_start_s if self._staged else self._start_s)
         self._started = True
 
     async def stop(self) -> None:
         """Go down at once."""
         self._started = False
+
+    @property
+    def staged(self) -> bool:
+        """Whether it pretends to hold weights in host memory."""
+        return self._staged
+
+    async def stage(self) -> None:
+        """Take `stage_s` to pretend that its weights are in host memory."""
+        if self._spec.host_bytes and not self._staged:
+            await asyncio.sleep(self._stage_s)
+            self._staged = True
+
+    async def unstage(self) -> None:
+        """Forget them at once."""
+        self._staged = False
 
     def on_exit(self, notify: Callable[[str], None]) -> None:
         """An echo does not die by itself."""
@@ -180,6 +199,6 @@ def _text(content: object) -> str:
     return ""
 
 
-def _seconds(spec: ExpertSpec, key: str) -> float:
-    value = spec.options.get(key, 0.0)
-    return float(value) if isinstance(value, int | float) else 0.0
+def _seconds(spec: ExpertSpec, key: str, default_s: float = 0.0) -> float:
+    value = spec.options.get(key, default_s)
+    return float(value) if isinstance(value, int | float) else default_s

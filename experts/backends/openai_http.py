@@ -91,6 +91,12 @@ class OpenAiHttpBackend:
     async def stop(self) -> None:
         """Nothing to take down."""
 
+    async def stage(self) -> None:
+        """Nothing to hold: the weights are somebody else's."""
+
+    async def unstage(self) -> None:
+        """Nothing was held."""
+
     def on_exit(self, notify: Callable[[str], None]) -> None:
         """A remote server's end shows in the next call."""
 

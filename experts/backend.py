@@ -8,6 +8,14 @@ The rules, checked for each backend by tests/contract/:
 * An error status raises `ExpertRefused`; an engine that does not answer, `ExpertUnreachable`; both before the
   reply is yielded, so that the caller may still try another expert. Later than that it is `StreamBroken`.
 * Leaving the `call` body early, by an exception or by cancellation, stops the generation.
+* `stage` returns when the weights are held in host memory, `spec.host_bytes` of it: `start` then reads them from
+  there, until `unstage`. It may be called in any state, and twice. It raises `ExpertStartFailed` when the weights are
+  missing, are not those that were asked for, or find no memory; then, or when cancelled, it leaves nothing held.
+  Where `spec.host_bytes` is 0 it does nothing. A start that begins while it has not returned reads from the disk.
+* `unstage` returns when that memory is back with the system. It may be called in any state, twice, or when nothing is
+  staged. A running expert goes on: it has what it needs. A `stage` in progress is given up, and raises; a `start` in
+  progress keeps the memory until it ends, and `unstage` waits for that.
+* `start`, `stop` and a crash leave what is staged as it is. The bytes on the device and those in host memory add up.
 """
 
 from __future__ import annotations
@@ -46,7 +54,13 @@ class ExpertBackend(Protocol):
         """Bring the expert up. Raises: ExpertStartFailed."""
 
     async def stop(self) -> None:
-        """Take the expert down and give its memory back."""
+        """Take the expert down and give its memory back; what is staged stays."""
+
+    async def stage(self) -> None:
+        """Hold the weights in host memory, for the next starts. Raises: ExpertStartFailed."""
+
+    async def unstage(self) -> None:
+        """Give that host memory back."""
 
     def call(self, call: ExpertCall) -> AbstractAsyncContextManager[ExpertReply]:
         """Send one request. Raises, here or on entry: ExpertRefused, ExpertUnreachable."""

@@ -87,6 +87,7 @@ class LlamaCppEntry(_ExpertEntry):
                 {Feature.RESPONSE_FORMAT, Feature.LOGPROBS, Feature.LOGIT_BIAS, Feature.MULTIPLE_CHOICES}
             ),
             device_bytes=int(self.device_bytes or self.weights.size_bytes + _WORKING_MEMORY_BYTES),
+            host_bytes=self.weights.size_bytes,
             weights=self.weights.spec(),
             options=options,
         )
@@ -130,11 +131,28 @@ class EchoEntry(_ExpertEntry):
     delay_s: NonNegativeFloat = Field(default=0.0, description="pause before the first byte")
     token_delay_s: NonNegativeFloat = Field(default=0.0, description="pause before each token of a stream")
     start_s: NonNegativeFloat = Field(default=0.0, description="time to load")
+    host_bytes: ByteSize = Field(default=ByteSize(0), description="host memory it pretends to take while staged")
+    stage_s: NonNegativeFloat = Field(default=0.0, description="time to be staged")
+    staged_start_s: NonNegativeFloat | None = Field(
+        default=None, description="time to load when it is staged; default: start_s"
+    )
 
     def spec(self) -> ExpertSpec:
         """The entry as the rest of the product knows it."""
-        options = {"delay_s": self.delay_s, "token_delay_s": self.token_delay_s, "start_s": self.start_s}
-        return self._spec(model=self.id, features=frozenset(), device_bytes=int(self.device_bytes), options=options)
+        options = {
+            "delay_s": self.delay_s,
+            "token_delay_s": self.token_delay_s,
+            "start_s": self.start_s,
+            "stage_s": self.stage_s,
+            "staged_start_s": self.start_s if self.staged_start_s is None else self.staged_start_s,
+        }
+        return self._spec(
+            model=self.id,
+            features=frozenset(),
+            device_bytes=int(self.device_bytes),
+            host_bytes=int(self.host_bytes),
+            options=options,
+        )
 
 
 class CannedAnswerEntry(Entry):

@@ -46,7 +46,9 @@ class ExpertSpec:
     """One whole model behind one id, as the configuration declares it.
 
     model: the name its engine knows it by. device_bytes: what it takes on the device while resident, weights, KV
-    and working memory together; 0 for an expert that runs elsewhere. options: what only its backend understands.
+    and working memory together; 0 for an expert that runs elsewhere. host_bytes: what a staged copy of its weights
+    takes of host memory, beside the former; 0 for an expert that cannot be staged. options: what only its backend
+    understands.
     """
 
     id: ExpertId
@@ -55,6 +57,7 @@ class ExpertSpec:
     description: str = ""
     features: frozenset[Feature] = ALL_FEATURES
     device_bytes: int = 0
+    host_bytes: int = 0
     context_tokens: int | None = None
     total_params_b: float | None = None
     active_params_b: float | None = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from experts.backends.host_weights import HostWeights
 from experts.backends.llama_cpp_worker import WorkerConfig
 from experts.backends.openai_http import HttpCall, OpenAiHttpBackend
 from experts.errors import ExpertStartFailed, ExpertUnreachable
@@ -33,6 +34,9 @@ _TERMINATE_S = 2.0
 class LlamaCppBackend:
     """One expert on llama.cpp. Its memory is its process's: it returns to the system when the process ends.
 
+    A worker copies the weights, from the file or from the staged copy, and maps neither. So what it takes on the device
+    is its own, whatever is staged beside it: the two add up.
+
     options: `parallel` (slots, default 2), `threads` (default: every core). weights: the GGUF file, fetched before.
     """
 
@@ -40,6 +44,7 @@ class LlamaCppBackend:
         self._spec = spec
         self._session = session
         self._weights = weights
+        self._host = HostWeights(spec, weights)
         self._process: asyncio.subprocess.Process | None = None
         self._http: OpenAiHttpBackend | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -64,13 +69,23 @@ class LlamaCppBackend:
         """Start the worker and wait until it answers. Raises: ExpertStartFailed."""
         if self._http is not None:
             return
-        if not self._weights.is_file():
-            raise ExpertStartFailed(self._spec.id, f"its weights are missing: {self._weights.name}; `coe experts pull`")
-        try:
-            await self._launch()
-        except BaseException:
-            await self.stop()
-            raise
+        async with self._host.lent() as staged:
+            if staged is None and not self._weights.is_file():
+                missing = f"its weights are missing: {self._weights.name}; `coe experts pull`"
+                raise ExpertStartFailed(self._spec.id, missing)
+            try:
+                await self._launch(staged)
+            except BaseException:
+                await self.stop()
+                raise
+
+    async def stage(self) -> None:
+        """Hold the weights in memory; they are checked on the way. Raises: ExpertStartFailed."""
+        await self._host.hold()
+
+    async def unstage(self) -> None:
+        """Give that memory back; waits for a worker that loads from it now."""
+        await self._host.release()
 
     async def stop(self) -> None:
         """End the worker; returns when its process is gone and its memory with it."""
@@ -99,11 +114,13 @@ class LlamaCppBackend:
             raise ExpertUnreachable(self._spec.id, "its worker is not running")
         return self._http.call(call)
 
-    async def _launch(self) -> None:
+    async def _launch(self, staged: int | None) -> None:
+        """Start a worker that loads from the descriptor `staged`, or from the file where that is None."""
         api_key = secrets.token_urlsafe(24)
         self._said.clear()
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "experts.backends.llama_cpp_worker",  # -P: no module of the working folder
+            pass_fds=() if staged is None else (staged,),
             start_new_session=True,  # a Ctrl-C is the gateway's to answer: it drains, its workers go on
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
@@ -111,7 +128,7 @@ class LlamaCppBackend:
         if process.stdin is None or process.stdout is None:  # pragma: no cover - both were asked for
             raise ExpertStartFailed(self._spec.id, "its worker has no pipes")
         with contextlib.suppress(ConnectionError):  # a worker that died at once says why on stderr
-            process.stdin.write(msgspec.json.encode(self._worker_config(api_key)) + b"\n")
+            process.stdin.write(msgspec.json.encode(self._worker_config(api_key, staged)) + b"\n")
             await process.stdin.drain()
         line = await process.stdout.readline()
         if not line:
@@ -120,13 +137,18 @@ class LlamaCppBackend:
             _log.error("the worker of %s ended with %s: %s", self._spec.id, process.returncode, self._last_words())
             raise ExpertStartFailed(self._spec.id, f"its worker ended with {process.returncode}; the log says why")
         self._http = OpenAiHttpBackend(
-            self._spec, self._session, msgspec.json.decode(line)["url"], headers={"Authorization": f"Bearer {api_key}"}
+            self._spec,
+            self._session,
+            msgspec.json.decode(line)["url"],
+            headers={"Authorization": f"Bearer {api_key}"},
+            closes_after_stream=True,
         )
 
-    def _worker_config(self, api_key: str) -> WorkerConfig:
+    def _worker_config(self, api_key: str, staged: int | None) -> WorkerConfig:
         parallel, threads = self._spec.options.get("parallel", 2), self._spec.options.get("threads", os.cpu_count())
         return WorkerConfig(
             model_path=str(self._weights),
+            model_descriptor=staged,
             alias=self._spec.id,
             context_tokens=self._spec.context_tokens or 4096,
             parallel=parallel if isinstance(parallel, int) else 2,

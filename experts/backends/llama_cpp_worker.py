@@ -14,9 +14,13 @@ import msgspec
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gateway tells a worker. api_key: without it the private port answers nobody."""
+    """What the gateway tells a worker. api_key: without it the private port answers nobody.
+
+    model_descriptor: an inherited descriptor that holds the weights, loaded instead of `model_path`.
+    """
 
     model_path: str
+    model_descriptor: int | None = None
     alias: str
     context_tokens: int
     parallel: int
@@ -34,7 +38,8 @@ def _serve(config: WorkerConfig) -> str:
     import xllamacpp  # noqa: PLC0415 - native: only ever loaded inside a worker
 
     params = xllamacpp.CommonParams()
-    params.model.path = config.model_path
+    staged = config.model_descriptor
+    params.model.path = config.model_path if staged is None else f"/proc/self/fd/{staged}"
     params.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE  # its own copy: mapped pages are others' as well
     params.fit_params = False  # it would load the model a first time to guess what the configuration says
     params.model_alias = {config.alias}
@@ -53,6 +58,8 @@ def _serve(config: WorkerConfig) -> str:
     params.endpoint_metrics = True
     server = xllamacpp.Server(params)
     _KEEP.append(server)
+    if staged is not None:
+        os.close(staged)  # what was copied from it may now be given back
     return str(server.listening_address)
 
 

@@ -55,6 +55,7 @@ class OpenAiHttpBackend:
 
     session: the connection pool, shared and closed by whoever made it. headers: sent with every request, the key
     among them. idle_timeout_s: the longest silence before and between bytes that is not a failure.
+    closes_after_stream: the server hangs up after a stream, whatever it says; its connection is not used again.
     """
 
     def __init__(
@@ -66,8 +67,10 @@ class OpenAiHttpBackend:
         headers: Mapping[str, str] | None = None,
         connect_timeout_s: float = 5.0,
         idle_timeout_s: float = 300.0,
+        closes_after_stream: bool = False,
     ) -> None:
         self._spec = spec
+        self._closes_after_stream = closes_after_stream
         self._session = session
         # identity: the bytes go to the client as they are, and it was not asked which encodings it knows
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **(headers or {})}
@@ -87,6 +90,12 @@ class OpenAiHttpBackend:
 
     async def stop(self) -> None:
         """Nothing to take down."""
+
+    async def stage(self) -> None:
+        """Nothing to hold: the weights are somebody else's."""
+
+    async def unstage(self) -> None:
+        """Nothing was held."""
 
     def on_exit(self, notify: Callable[[str], None]) -> None:
         """A remote server's end shows in the next call."""
@@ -113,6 +122,8 @@ class OpenAiHttpBackend:
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             response.close()
             raise ExpertUnreachable(self._spec.id, "it compressed its answer unasked")
+        if self._closes_after_stream and response.content_type == "text/event-stream":
+            _keep_out_of_the_pool(response)
         return response
 
     async def _post_once(self, url: URL, call: ExpertCall) -> aiohttp.ClientResponse:
@@ -161,6 +172,12 @@ class HttpCall:
             self._response.release()
         else:
             self._response.close()  # a half-read connection is dropped, which is how the engine learns to stop
+
+
+def _keep_out_of_the_pool(response: aiohttp.ClientResponse) -> None:
+    """Close the connection with the end of the body, which is when the pool would take it back by itself."""
+    if response.connection is not None and response.connection.protocol is not None:
+        response.connection.protocol.force_close()
 
 
 async def _problem(response: aiohttp.ClientResponse) -> str:

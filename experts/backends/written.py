@@ -23,11 +23,13 @@ _WORD: Final = re.compile(r"\s*\S+")
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """How long a backend takes: to load, before the first byte, between tokens."""
+    """How long a backend takes: to load, before the first byte, between tokens, to be staged, to load when it is."""
 
     start_s: float = 0.0
     delay_s: float = 0.0
     token_delay_s: float = 0.0
+    stage_s: float = 0.0
+    staged_start_s: float = 0.0
 
 
 class WrittenBackend:
@@ -39,6 +41,7 @@ class WrittenBackend:
         self._spec = spec
         self._pauses = pauses or Pauses()
         self._started = False
+        self._staged = False
         self.active = 0
 
     def answer(self, call: ExpertCall, question: Question) -> str:
@@ -51,13 +54,28 @@ class WrittenBackend:
         return self._spec
 
     async def start(self) -> None:
-        """Take `start_s` to come up."""
-        await asyncio.sleep(self._pauses.start_s)
+        """Take `start_s` to come up, or `staged_start_s` where it is staged."""
+        await asyncio.sleep(self._pauses.staged_start_s if self._staged else self._pauses.start_s)
         self._started = True
 
     async def stop(self) -> None:
         """Go down at once."""
         self._started = False
+
+    @property
+    def staged(self) -> bool:
+        """Whether it pretends to hold weights in host memory."""
+        return self._staged
+
+    async def stage(self) -> None:
+        """Take `stage_s` to pretend that its weights are in host memory."""
+        if self._spec.host_bytes and not self._staged:
+            await asyncio.sleep(self._pauses.stage_s)
+            self._staged = True
+
+    async def unstage(self) -> None:
+        """Forget them at once."""
+        self._staged = False
 
     def on_exit(self, notify: Callable[[str], None]) -> None:
         """It does not die by itself."""

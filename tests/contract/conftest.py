@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
+import psutil
 import pytest
 from aiohttp import web
 
@@ -63,7 +67,7 @@ async def open_backend(
     """A backend that is not started, and whether it is generating now."""
     async with AsyncExitStack() as stack:
         if kind == "echo":
-            echo = EchoBackend(echo_spec(token_delay_s=0.01))
+            echo = EchoBackend(replace(echo_spec(token_delay_s=0.01, stage_s=0.1), host_bytes=1024))
             yield echo, lambda: echo.active > 0
             return
         if kind == "canned":
@@ -84,6 +88,27 @@ async def open_backend(
             yield llama, lambda: cpu_is_busy(llama)
         finally:
             await llama.stop()
+            await llama.unstage()
+
+
+def staged_bytes(backend: ExpertBackend) -> int:
+    """What is held in host memory: for llama.cpp what the system says of us and our workers, not what we say."""
+    if isinstance(backend, EchoBackend):
+        return backend.spec.host_bytes if backend.staged else 0
+    return memfd_bytes()
+
+
+def memfd_bytes(*pids: int) -> int:
+    """The pages behind every staged copy that the processes hold open; default: this one and its children."""
+    family = psutil.Process().children(recursive=True)
+    found: dict[int, int] = {}
+    for pid in pids or (os.getpid(), *(child.pid for child in family)):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # it was closed meanwhile
+                if str(descriptor.readlink()).startswith("/memfd:coe-"):
+                    stat = descriptor.stat()
+                    found[stat.st_ino] = stat.st_blocks * 512
+    return sum(found.values())
 
 
 def cpu_is_busy(backend: LlamaCppBackend) -> bool:

@@ -64,6 +64,12 @@ async def test_usage_comes_with_a_stream_when_asked_for(backend: ExpertBackend) 
     assert events[-1]["usage"]["completion_tokens"] > 0
 
 
+async def test_a_question_right_after_a_stream_is_answered(backend: ExpertBackend) -> None:
+    for _ in range(5):
+        assert await stream(backend, chat(stream=True, max_tokens=2))
+        assert (await read(backend, chat(max_tokens=2)))["choices"]
+
+
 async def test_max_tokens_is_kept(backend: ExpertBackend) -> None:
     answer = await read(backend, chat("one two three four five six seven eight", max_tokens=3))
     assert answer["usage"]["completion_tokens"] == 3

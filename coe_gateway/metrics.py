@@ -29,13 +29,13 @@ class Metrics:
         self.requests = self._counter("coe_requests_total", "Requests answered", "route", "expert", "status")
         self.decisions = self._counter("coe_route_decisions_total", "Routing decisions", "category", "expert", "reason")
         self.fallbacks = self._counter("coe_fallbacks_total", "Attempts that failed and went on", "expert", "code")
-        self.swaps = self._counter("coe_swaps_total", "Experts loaded and unloaded", "expert", "direction")
+        self.swaps = self._counter("coe_swaps_total", "Experts loaded, unloaded and staged", "expert", "direction")
         self.ttft = self._histogram("coe_ttft_seconds", "Request received to first byte sent", _SLOW, "expert")
         self.duration = self._histogram("coe_request_seconds", "Request received to last byte sent", _SLOW, "expert")
         self.overhead = self._histogram("coe_overhead_seconds", "Time the gateway itself took", _FAST)
         self.route = self._histogram("coe_route_seconds", "Time a routing decision took", _FAST)
         self.queue = self._histogram("coe_queue_seconds", "Time in queues", _SLOW)
-        self.swap = self._histogram("coe_swap_seconds", "Time a load or unload took", _SLOW, "direction")
+        self.swap = self._histogram("coe_swap_seconds", "Time a load, an unload or a staging took", _SLOW, "direction")
 
     def export(
         self,

@@ -47,6 +47,9 @@ class ResidencySettings(Entry):
     device_budget_bytes: ByteSize = Field(
         default=ByteSize(1024 * MiB), ge=0, description="memory all resident experts may take together"
     )
+    host_budget_bytes: ByteSize = Field(
+        default=ByteSize(0), ge=0, description="memory for copies of weights, so that a load reads no disk; 0: none"
+    )
     load_timeout_s: PositiveFloat = Field(default=120.0, description="a load that takes longer has failed")
     join_window_s: NonNegativeFloat = Field(
         default=2.0, description="how long a waiting request lets others join a busy expert whose room it needs"

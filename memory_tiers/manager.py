@@ -12,7 +12,7 @@ from experts.errors import CoeError, ExpertStartFailed
 from memory_tiers.lease import Lease
 from memory_tiers.policies import POLICIES
 from memory_tiers.scheduler import Scheduler
-from memory_tiers.types import Fail, Footprint, Grant, Load, Resident, ResidentState, Ticket, Unload
+from memory_tiers.types import Fail, Footprint, Grant, Load, Resident, ResidentState, Stage, Ticket, Unload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from experts.backend import ExpertBackend
     from experts.types import ExpertId
     from memory_tiers.rules import Rules
-    from memory_tiers.types import Effect
+    from memory_tiers.tally import Tally
+    from memory_tiers.types import Effect, HostCopy
 
 _log = logging.getLogger(__name__)
 
@@ -28,15 +29,17 @@ _log = logging.getLogger(__name__)
 class ResidencyManager:
     """The single owner of residency: `async with manager.lease(expert_id)` keeps an expert on the device.
 
-    budget_bytes: what all residents together may take. load_timeout_s: a load that takes longer has failed.
-    on_swap: called after each load or unload with (expert, "load" | "unload", seconds), for the metrics.
+    budget_bytes: what all residents together may take; host_bytes: what copies of weights may. load_timeout_s: a load
+    that takes longer has failed.
+    on_swap: called after each move with (expert, "load" | "unload" | "stage", seconds), for the metrics.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a residency is made of, each given by name
         self,
         backends: Mapping[ExpertId, ExpertBackend],
         *,
         budget_bytes: int,
+        host_bytes: int = 0,
         load_timeout_s: float = 120.0,
         rules: Rules | None = None,
         policy: str = "default",
@@ -44,8 +47,10 @@ class ResidencyManager:
         on_swap: Callable[[ExpertId, str, float], None] = lambda *_: None,
     ) -> None:
         self._backends = backends
-        footprints = {expert_id: Footprint(backend.spec.device_bytes) for expert_id, backend in backends.items()}
-        self._scheduler = Scheduler(footprints, [budget_bytes], rules=rules, policy=POLICIES[policy])
+        specs = {expert_id: backend.spec for expert_id, backend in backends.items()}
+        footprints = {expert_id: Footprint(spec.device_bytes, spec.host_bytes) for expert_id, spec in specs.items()}
+        self._scheduler = Scheduler(footprints, [budget_bytes], host_bytes, rules=rules, policy=POLICIES[policy])
+        self._stagings: dict[ExpertId, asyncio.Task[None]] = {}
         self._load_timeout_s = load_timeout_s
         self._clock = clock
         self._on_swap = on_swap
@@ -71,6 +76,16 @@ class ResidencyManager:
         return self._scheduler.ledger.used_bytes
 
     @property
+    def host_used_bytes(self) -> int:
+        """Bytes booked in host memory."""
+        return self._scheduler.host.ledger.used_bytes
+
+    @property
+    def tally(self) -> Tally:
+        """What was done so far, counted."""
+        return self._scheduler.tally
+
+    @property
     def budget_bytes(self) -> int:
         """Bytes there are to book."""
         return self._scheduler.ledger.budget_bytes
@@ -92,11 +107,12 @@ class ResidencyManager:
         self._apply(self._scheduler.close())
         if self._alarm is not None:
             self._alarm.cancel()
-        for load in self._loads:
-            load.cancel()
+        for move in (*self._loads, *self._stagings.values()):
+            move.cancel()
         while self._moves:
             await asyncio.wait(self._moves)
         await asyncio.gather(*(backend.stop() for backend in self._backends.values()))
+        await asyncio.gather(*(backend.unstage() for backend in self._backends.values()))
 
     async def acquire(self, expert_id: ExpertId, session: str | None = None) -> Ticket:
         """Wait for a pin; the caller owes one `release`. Cancellation gives the place in the queue up."""
@@ -131,6 +147,10 @@ class ResidencyManager:
                 load.add_done_callback(self._loads.discard)
             elif isinstance(effect, Unload):
                 self._spawn(self._unload(effect.resident))
+            elif isinstance(effect, Stage):
+                self._stagings[effect.copy.expert_id] = self._spawn(self._stage(effect.copy))
+            else:
+                self._spawn(self._drop(effect.copy))
         self._set_alarm()
 
     def _set_alarm(self) -> None:
@@ -197,6 +217,29 @@ class ResidencyManager:
         finally:
             self._on_swap(resident.expert_id, "unload", self._clock() - started_s)
             self._apply(self._scheduler.unloaded(resident, self._clock()))
+
+    async def _stage(self, copy: HostCopy) -> None:
+        started_s = self._clock()
+        try:
+            await self._backends[copy.expert_id].stage()
+        except asyncio.CancelledError:
+            return  # `_drop` ended it, and reports
+        except Exception as error:  # noqa: BLE001 - top of the task: a waiter must not hang on a bug below
+            _log.warning("staging failed, it is loaded from disk: %r", error)
+            self._apply(self._scheduler.stage_failed(copy, self._clock()))
+        else:
+            took_s = self._clock() - started_s
+            self._on_swap(copy.expert_id, "stage", took_s)
+            self._apply(self._scheduler.staged(copy, self._clock(), took_s))
+
+    async def _drop(self, copy: HostCopy) -> None:
+        staging = self._stagings.pop(copy.expert_id, None)
+        if staging is not None:
+            staging.cancel()
+        try:
+            await self._backends[copy.expert_id].unstage()
+        finally:
+            self._apply(self._scheduler.dropped(copy, self._clock()))
 
     def _crashed(self, expert_id: ExpertId, why: str) -> None:
         resident = self._scheduler.ledger.get(expert_id)

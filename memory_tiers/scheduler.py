@@ -185,9 +185,7 @@ class Scheduler:
         device = max(range(len(self.ledger.budgets_bytes)), key=self.ledger.free_bytes)
         if self.ledger.get(expert_id) is not None or need > self.ledger.free_bytes(device):
             return []
-        load = self._start_load(expert_id, device)
-        load.resident.foreseen = True
-        return [load]
+        return [self._start_load(expert_id, device, foreseen=True)]
 
     def evict(self, expert_id: ExpertId) -> list[Effect]:
         """Take an idle expert off its device; nothing happens to one that is leased or absent."""
@@ -263,9 +261,7 @@ class Scheduler:
         if found.stage is not None:
             return self.host.foresee(found.stage)
         if found.load is not None and not found.victims:
-            load = self._start_load(found.load, found.device)
-            load.resident.foreseen = True
-            return [load]
+            return [self._start_load(found.load, found.device, foreseen=True)]
         return [self._start_unload(victim) for victim in found.victims]
 
     def _give_up(self, now_s: float) -> list[Effect]:
@@ -303,14 +299,15 @@ class Scheduler:
             self._policy.upcoming(self._queue.by_arrival())
         return self._policy.keep_scores(candidates, now_s)
 
-    def _start_load(self, expert_id: ExpertId, device: int) -> Load:
+    def _start_load(self, expert_id: ExpertId, device: int, *, foreseen: bool = False) -> Load:
         copy = self.host.ledger.get(expert_id) if self.host.holds(expert_id) else None
         source = Tier.DISK if copy is None else Tier.HOST
-        resident = Resident(expert_id, self._footprints[expert_id].device_bytes, device, source)
+        resident = Resident(expert_id, self._footprints[expert_id].device_bytes, device, source, foreseen=foreseen)
         self.ledger.admit(resident)
         if copy is not None:
             copy.readers += 1
         self.tally.loads[source] += 1
+        self.tally.foreseen += foreseen
         self.tally.moved_bytes += resident.device_bytes
         return Load(resident)
 

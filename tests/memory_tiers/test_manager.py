@@ -189,3 +189,66 @@ async def test_close_does_not_wait_for_a_load() -> None:
         with pytest.raises(ExpertUnreachable):
             await waiter
     assert backends[A].stops >= 1
+
+
+class Staged(Slow):
+    """An echo whose weights can wait in host memory; it notes from where it was started."""
+
+    def __init__(self, name: ExpertId, device_bytes: int) -> None:
+        super().__init__(name, device_bytes)
+        options = {"start_s": 0.05, "stage_s": 0.02, "staged_start_s": 0.0}
+        self._spec = ExpertSpec(name, "echo", name, device_bytes=device_bytes, host_bytes=device_bytes, options=options)
+        EchoBackend.__init__(self, self._spec)
+        self.sources: list[str] = []
+        self.refuse: Exception | None = None
+
+    async def stage(self) -> None:
+        if self.refuse is not None:
+            raise self.refuse
+        await super().stage()
+
+    async def start(self) -> None:
+        self.sources.append("host" if self.staged else "disk")
+        await super().start()
+
+
+async def test_a_load_comes_from_host_memory_and_its_copy_stays() -> None:
+    backends = {A: Staged(A, 60), B: Staged(B, 60)}
+    house = House(ResidencyManager(backends, budget_bytes=100, host_bytes=120, rules=RULES), dict(backends))
+    for expert in (A, B, A):
+        await use(house, expert)
+    assert [backends[A].sources, backends[B].sources] == [["host", "host"], ["host"]]
+    assert house.manager.host_used_bytes == 120
+    assert house.manager.tally.stagings == 2
+    await house.manager.close()
+    assert not any(backend.staged for backend in backends.values())
+
+
+async def test_a_copy_makes_room_for_one_that_is_asked_for() -> None:
+    backends = {A: Staged(A, 60), B: Staged(B, 60)}
+    house = House(ResidencyManager(backends, budget_bytes=100, host_bytes=100, rules=RULES), dict(backends))
+    await use(house, A)
+    await use(house, B)
+    assert (backends[A].staged, backends[B].staged) == (False, True)
+    await house.manager.close()
+
+
+async def test_weights_that_cannot_be_staged_are_loaded_from_disk() -> None:
+    backends = {A: Staged(A, 60)}
+    backends[A].refuse = ExpertStartFailed(A, "no memory for a copy")
+    house = House(ResidencyManager(backends, budget_bytes=100, host_bytes=100, rules=RULES), dict(backends))
+    await use(house, A)
+    assert backends[A].sources == ["disk"]
+    assert house.manager.host_used_bytes == 0
+    await house.manager.close()
+
+
+async def test_a_conversation_is_told_to_the_policy() -> None:
+    backends = {name: Slow(name, 40, start_s=0.0) for name in map(ExpertId, "abcd")}
+    manager = ResidencyManager(backends, budget_bytes=100, rules=Rules(quantum_s=0.0))
+    for turn in range(120):
+        async with manager.lease(ExpertId("abcd"[turn % 4]), session="one"):
+            pass
+        await asyncio.sleep(0.001)  # time to bring in what comes next
+    assert manager.tally.hidden > 60
+    await manager.close()

@@ -60,7 +60,7 @@ def train(  # noqa: PLR0913 - an option is an argument
         Path | None, typer.Option(exists=True, dir_okay=False, help="The experts file (YAML): sizes and prices.")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="auto (all, blended by validation), or some with commas between.")
+        str, typer.Option(help="auto (all but `trees`, blended by validation), or some with commas between.")
     ] = "auto",
     label: Annotated[str, typer.Option(help="What to classify by: category or intent.")] = "category",
     part: Annotated[str | None, typer.Option(help="Of labelled texts only these parts, commas between.")] = None,

@@ -22,6 +22,7 @@ BUCKETS: Final = 1 << BUCKET_BITS
 WORD_ORDERS: Final = (1, 2, 3)  # word pieces: single ones, pairs, triples
 LETTER_ORDERS: Final = (2, 3, 4, 5)
 LETTERS: Final = 8192  # bytes of a text that are looked at: 1,500 words
+_BUCKET: Final = np.uint16
 _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 _FINAL: Final = np.uint64(0xD6E8FEB86659FD93)
 
@@ -104,7 +105,9 @@ def _inverse_frequency(texts: Sequence[npt.NDArray[np.intp]]) -> F32:
 
 
 def _weighted(buckets: npt.NDArray[np.intp], inverse_frequency: F32) -> SparseRow:
-    there, counts = np.unique(buckets, return_counts=True)
+    ordered = np.sort(buckets.astype(_BUCKET), kind="stable")  # of 16 bits: numpy sorts them by radix
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(ordered) else np.empty(0, np.intp)
+    there, counts = ordered[starts].astype(np.intp), np.diff(np.append(starts, len(ordered)))
     weights = (1 + np.log(counts)).astype(np.float32) * inverse_frequency[there]
     length = float(np.linalg.norm(weights)) or 1.0
     return SparseRow(there, weights / np.float32(length))

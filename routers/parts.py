@@ -56,6 +56,21 @@ class Features:
         """The cosine to each landmark. Shapes: (B, L)."""
         return self.landmarks.cosines(self.last)
 
+    def closeness(self, temperature: float) -> F32:
+        """The neighbourhood of each landmark. At half a temperature it is the square, so few exponentials are taken.
+
+        Shapes: (B, L).
+        """
+        known = self._closeness
+        if temperature not in known:
+            wider = known.get(2 * temperature)
+            known[temperature] = neighbourhood(self.near, temperature) if wider is None else wider * wider
+        return known[temperature]
+
+    @cached_property
+    def _closeness(self) -> dict[float, F32]:
+        return {}
+
     @cached_property
     def similarities(self) -> F32:
         """The cosine to each text in memory: thousands, so no part asks for it that a decision waits for. (B, N)."""
@@ -97,7 +112,7 @@ class KernelPart:
 
     def scores(self, features: Features) -> F32:
         """Shapes: (B, O)."""
-        total = neighbourhood(features.near, self.temperature) @ self.near + self.bias
+        total = features.closeness(self.temperature) @ self.near + self.bias
         if len(self.dense):
             total += features.dense @ self.dense
         for row, lexical in enumerate(features.lexical):
@@ -153,7 +168,7 @@ class SmootherPart:
 
     def scores(self, features: Features) -> F32:
         """Shapes: (B, O)."""
-        weights = neighbourhood(features.near, self.temperature)
+        weights = features.closeness(self.temperature)
         return np.asarray(weights @ self.targets / weights.sum(axis=1, keepdims=True), np.float32)
 
     def columns(self, kept: Sequence[int]) -> SmootherPart:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from routers.parts import AnyPart
     from routers.types import F32, Encoded
 
-NEAREST = 5
+CROWD = 0.05  # of cosine: landmarks much further off than the nearest do not count
+_NOBODY = np.float32(1e-30)
 _FLOOR = np.float32(0.02)
 _PROBABILITIES = frozenset({KernelPart.kind, NeighbourPart.kind})
 _AT_ONCE = 1024  # texts: their similarities to ten thousand in memory take 40 MB
@@ -62,10 +63,12 @@ class CategoryBlend:
 
     def probabilities(self, raw: Sequence[F32]) -> F32:
         """From each part's scores. Shapes: P of (B, C) -> (B, C); rows sum to 1."""
-        kinds = (part.kind for part in self.parts.values())
-        logits = [as_logits(kind, scores) for kind, scores in zip(kinds, raw, strict=True)]
-        logs = [log_softmax(s / t) for s, t in zip(logits, self.temperatures, strict=True)]
-        mixed = sum((w * x for w, x in zip(self.weights, logs, strict=True)), np.zeros_like(raw[0]))
+        mixed = np.zeros_like(raw[0])
+        for part, scores, weight, temperature in zip(
+            self.parts.values(), raw, self.weights, self.temperatures, strict=True
+        ):
+            if weight:
+                mixed += weight * log_softmax(as_logits(part.kind, scores) / temperature)
         probabilities = np.asarray(np.exp(log_softmax(mixed / np.float32(self.temperature))), np.float32)
         return recalibrated(probabilities, self.confidence) if self.confidence.size else probabilities
 
@@ -166,7 +169,8 @@ class TrainedHead:
             raw = [part.scores(features) for part in self.category.parts.values()]
             probabilities = self.category.probabilities(raw)
             if self.scope is not None:
-                in_scope = self.scope.log_odds(scope_signals(raw, self.category.temperatures, features.near))
+                near, close = features.near, features.closeness(CROWD)
+                in_scope = self.scope.log_odds(scope_signals(raw, self.category.temperatures, near, close))
         qualities = np.zeros((len(features), 0), np.float32)
         if self.quality is not None:
             qualities = self.quality.qualities(features, probabilities)
@@ -179,14 +183,12 @@ def _joined(parts: Sequence[Judged]) -> Judged:
     return Judged(parts[0].categories, parts[0].experts, **stacked)
 
 
-def scope_signals(raw: Sequence[F32], temperatures: F32, near: F32) -> F32:
-    """How familiar a text is: each part's highest score and its log-sum-exp, its nearest landmark, the mean of five.
+def scope_signals(raw: Sequence[F32], temperatures: F32, near: F32, close: F32) -> F32:
+    """How familiar a text is: its nearest landmark, how many are near, each part's highest score and log-sum-exp.
 
-    Shapes: P of (B, C), near (B, L) -> (B, 2 P + 2).
+    close: the neighbourhood at CROWD. Shapes: P of (B, C), near, close (B, L) -> (B, 2 P + 2).
     """
-    k = min(NEAREST, near.shape[1])
-    nearest = np.partition(near, -k, axis=1)[:, -k:]
-    columns = [nearest.max(axis=1), nearest.mean(axis=1)]
+    columns = [near.max(axis=1), np.log(close.sum(axis=1) + _NOBODY)]
     for scores, temperature in zip(raw, temperatures, strict=True):
         columns += [scores.max(axis=1), log_sum_exp(scores / temperature)]
     return np.stack(columns, axis=1).astype(np.float32)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from routers.parts import CentroidPart
-from routers.trained import NEAREST, CategoryBlend, ScopeDetector, as_logits, log_softmax, scope_signals
+from routers.parts import CentroidPart, neighbourhood
+from routers.trained import CROWD, CategoryBlend, ScopeDetector, as_logits, log_softmax, scope_signals
 from routers.training.blending import fewest_category_weights, fit_temperature, log_loss
 from routers.training.kernel_fit import MOST_TEXTS, KernelRecipe
 from routers.training.recipes import Centroids, Logistic, Mlp, Neighbours
@@ -86,12 +86,12 @@ def fit_scope(fit: CategoryFit, design: Design, folds: Sequence[Held], outside: 
     outside: the signals of texts known to be out of scope; with none, the familiar is what is in scope: signals of
     equal weight, and 0 where the least familiar twentieth of the texts begins. Shapes: (O, 2 P + 2).
     """
-    closest = np.full((len(design), NEAREST), -1.0, np.float32)
+    inside = np.zeros((len(design), 2 * len(fit.raw) + 2), np.float32)
     for fitted, held in folds:
         others = np.intersect1d(fitted, design.landmark_rows)
-        near = np.sort(design.sketched[held] @ design.sketched[others].T, axis=1)[:, -NEAREST:]
-        closest[held, : near.shape[1]] = near
-    inside = scope_signals(fit.raw, fit.blend.temperatures, closest)
+        near = design.sketched[held] @ design.sketched[others].T
+        close = neighbourhood(near, CROWD)
+        inside[held] = scope_signals([raw[held] for raw in fit.raw], fit.blend.temperatures, near, close)
     mean, spread = inside.mean(axis=0), np.maximum(inside.std(axis=0), 1e-6)
     if outside is None or not len(outside):
         weights = 1 / spread / len(spread)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from experts.errors import ConfigError
-from routers.trained import FeatureSpace, TrainedHead, scope_signals
+from routers.trained import CROWD, FeatureSpace, TrainedHead, scope_signals
 from routers.training.category_fit import CATEGORY_METHODS, fit_categories, fit_scope
 from routers.training.design import Design
 from routers.training.folds import held_out_folds, plain
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from routers.types import F32, Encoded
 
 FOLDS: Final = 5
+_ONLY_BY_NAME: Final = {"trees"}  # a tenth of a millisecond a decision, for nothing that was measurable
 _FEWEST: Final = 2  # texts of a category: one to fit, one to hold out
 
 
@@ -76,7 +77,7 @@ def fit_head(
     methods: Sequence[str] = ("auto",),
     say: Callable[[str], None] = lambda _: None,
 ) -> Fitted:
-    """Fit both steps. methods: parts to blend, of either step; `auto` is all of them.
+    """Fit both steps. methods: parts to blend, of either step; `auto` is all that are worth their time.
 
     Raises: ConfigError: an unknown method, or nothing to learn from.
     """
@@ -122,7 +123,7 @@ def _methods(asked: Sequence[str]) -> set[str]:
     every = {*CATEGORY_METHODS, *QUALITY_METHODS}
     if unknown := [m for m in asked if m != "auto" and m not in every]:
         raise ConfigError("method", ", ".join(unknown), f"must be auto or some of {', '.join(sorted(every))}")
-    return every if "auto" in asked else set(asked)
+    return every - _ONLY_BY_NAME if "auto" in asked else set(asked)
 
 
 def _labels(
@@ -147,4 +148,4 @@ def _outside_signals(known: LearningSet, fit: CategoryFit, space: FeatureSpace) 
         return None
     features = space.features(known.encoded.select(outside))
     raw = [part.scores(features) for part in fit.blend.parts.values()]
-    return scope_signals(raw, fit.blend.temperatures, features.near)
+    return scope_signals(raw, fit.blend.temperatures, features.near, features.closeness(CROWD))

@@ -263,7 +263,7 @@ def test_figures_out_of_fold_cover_every_part(fitted: Fitted, known: LearningSet
     assert found["quality"] > found["best_single_quality"] + 0.2
     tried = [name for name in CATEGORY_METHODS if name != "neighbours"]  # not beside a kernel
     assert {f"loss_{name}" for name in (*tried, "blend")} <= found.keys()
-    assert {f"error_{name}" for name in (*QUALITY_METHODS, "blend")} <= found.keys()
+    assert {f"error_{name}" for name in (*QUALITY_METHODS, "blend") if name != "trees"} <= found.keys()
     assert found["loss_blend"] <= min(found[f"loss_{name}"] for name in tried) + 2e-3
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Say = Callable[[str], None]
 
 CATEGORY_METHODS: Final = ("neighbours", "centroid", "logistic", "kernel", "mlp")
-_KERNEL: Final = KernelRecipe(temperature=0.3, middle=1.0, words=1.0, letters=2.0, penalties=(0.4, 0.8, 1.6))
+_KERNEL: Final = KernelRecipe(temperature=0.2, middle=1.0, words=1.0, letters=2.0, penalties=(0.4, 0.8, 1.6))
 _NEIGHBOURS: Final = tuple(Neighbours(k, t) for k in (8, 24) for t in (0.05, 0.1))
 
 

@@ -24,8 +24,9 @@ from eval.simulation.assignment import Mix
 from eval.simulation.generated import poisson_rows
 from eval.simulation.hardware import PROFILES
 from eval.simulation.mixes import named_mix
+from eval.simulation.option_values import policies as named_policies
+from eval.simulation.option_values import profile
 from eval.simulation.pace import at_rate, from_start, mean_rate
-from eval.simulation.simulate import policy_names
 from eval.simulation.traces import read_trace
 from experts.errors import ConfigError
 from memory_tiers.rules import Rules
@@ -75,20 +76,17 @@ def plan_verb(  # noqa: PLR0913 - an option is an argument
     Exits with 1 where nothing that was allowed keeps it.
     """
     started_s = time.perf_counter()
-    if hardware not in PROFILES:
-        raise ConfigError("--hardware", hardware, f"is none of {', '.join(PROFILES)}")
-    compared = _policies(policies)
+    machine, compared = profile("--hardware", hardware), named_policies("--policies", policies)
     promise, sizes = parse_promise(slo), expert_sizes(experts, expert_bytes, bytes_per_param)
     rows = _rows(trace, rate, requests, seed)
     sizes.check_trace(rows)
-    profile = PROFILES[hardware]
     question = Question(
         experts=sizes,
-        hardware=profile,
+        hardware=machine,
         rows=rows,
         mix=named_mix(mix, Mix(experts=len(sizes.sizes), zipf=zipf, sessions=sessions, stickiness=stickiness)),
         promise=promise,
-        most_host_bytes=profile.host_bytes if most_host_gb is None else round(most_host_gb * GB),
+        most_host_bytes=machine.host_bytes if most_host_gb is None else round(most_host_gb * GB),
         kv_ratio=kv_ratio,
         rules=replace(Rules(loads=1), max_wait_s=max_wait_s),
         seed=seed,
@@ -100,7 +98,7 @@ def plan_verb(  # noqa: PLR0913 - an option is an argument
                 weights_gb=round(sizes.total_bytes / GB, 1),
                 largest_expert_gb=round(sizes.largest_bytes / GB, 2),
                 hardware=hardware,
-                hardware_note=profile.note,
+                hardware_note=machine.note,
                 slo=str(promise),
                 rate_rps=round(question.rate_rps, 4),
                 workload="poisson" if trace is None else trace.name,
@@ -114,14 +112,6 @@ def plan_verb(  # noqa: PLR0913 - an option is an argument
     _print(document, as_json=as_json)
     if document.answer is None:
         raise typer.Exit(1)
-
-
-def _policies(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in policy_names():
-            raise ConfigError("--policies", name, f"is none of {', '.join(policy_names())}")
-    return names
 
 
 def _rows(trace: Path | None, rate: float | None, requests: int, seed: int) -> Sequence[TraceRow]:

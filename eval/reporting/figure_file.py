@@ -22,6 +22,7 @@ STYLES: Final = (
 )  # fmt: skip
 _FORMATS: Final = (".svg", ".png")
 _SIZE_IN: Final = (7.2, 4.4)
+_ROW_IN, _EDGES_IN = 1.3, 0.8  # of plots below one another
 _DPI: Final = 150
 _SETTINGS: Final[dict[Any, Any]] = {  # matplotlib types its keys one by one
     "svg.fonttype": "none",  # text stays text
@@ -55,8 +56,11 @@ def refuse_figures(option: str, value: str) -> None:
         raise ConfigError(option, value, "needs matplotlib, which the extra `train` installs")
 
 
-def write_figure(path: Path, paint: Callable[[Axes], None]) -> None:
-    """Draw one plot: a whole file or none. Raises: ConfigError: its name ends otherwise, or matplotlib is missing."""
+def write_figure(path: Path, *paints: Callable[[Axes], None]) -> None:
+    """Draw plots, one below the other over one x axis: a whole file or none.
+
+    Raises: ConfigError: the file's name ends otherwise, or matplotlib is missing.
+    """
     if path.suffix not in _FORMATS:
         raise ConfigError("plot", str(path), f"must end in {' or '.join(_FORMATS)}")
     refuse_figures("plot", str(path))
@@ -65,8 +69,11 @@ def write_figure(path: Path, paint: Callable[[Axes], None]) -> None:
 
     kind = path.suffix.removeprefix(".")
     with mpl.rc_context(_SETTINGS), whole_file(path) as file:
-        figure = Figure(figsize=_SIZE_IN, layout="constrained")
-        paint(figure.add_subplot())
+        height = _SIZE_IN[1] if len(paints) == 1 else _EDGES_IN + _ROW_IN * len(paints)
+        figure = Figure(figsize=(_SIZE_IN[0], height), layout="constrained")
+        rows = figure.subplots(len(paints), 1, sharex=True, squeeze=False)
+        for paint, axes in zip(paints, rows[:, 0], strict=True):
+            paint(axes)
         figure.savefig(file, format=kind, dpi=_DPI, metadata={"Date": None} if kind == "svg" else None)
 
 

@@ -10,7 +10,7 @@ from eval.reporting.figure_file import INK, SOFT, STYLES, plain_logarithms, writ
 from eval.simulation.series import BELADY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -30,7 +30,8 @@ def plot_rates(path: Path, points: Sequence[RatePoint], promise_ttft_s: float) -
         for policy, (colour, line, mark) in _styled([point.policy for point in points]):
             own = [point for point in points if point.policy == policy]
             rates, seconds = [point.rate_rps for point in own], [point.p95_ttft_s for point in own]
-            axes.plot(rates, seconds, color=colour, linestyle=line, linewidth=1.6, label=policy)
+            axes.plot(rates, seconds, color=colour, linestyle=line, linewidth=1.6)
+            axes.plot([], [], color=colour, linestyle=line, marker=mark, markersize=5, linewidth=1.6, label=policy)
             faces = ["none" if point.refused else colour for point in own]
             for rate, second, face in zip(rates, seconds, faces, strict=True):
                 axes.plot(rate, second, mark, color=colour, markerfacecolor=face, markersize=5)
@@ -67,29 +68,33 @@ def plot_slots(path: Path, points: Sequence[SlotPoint]) -> None:
 
 
 def plot_waits(path: Path, found: Sequence[Waits], bound_s: float) -> None:
-    """How many waited longer than so many seconds, one line a policy, and the bound of the gateway's own policies."""
+    """How many requests waited how long, one row a policy, with the bound of the gateway's own policies."""
+    longest = max([bound_s, *(max(one.waits_s, default=0.0) for one in found)])
+    edges = np.geomspace(_LEAST_S, 1.15 * longest, _BINS + 1)
+    counts = [np.histogram(np.maximum(one.waits_s, _LEAST_S), edges)[0] for one in found]
+    most = max(int(count.max()) for count in counts)
 
-    def paint(axes: Axes) -> None:
-        longest = max([bound_s, *(max(one.waits_s, default=0.0) for one in found)])
-        edges = np.geomspace(_LEAST_S, 1.15 * longest, _BINS + 1)
-        for one, (_, (colour, line, _)) in zip(found, _styled([one.policy for one in found]), strict=True):
-            counts, _ = np.histogram(np.maximum(one.waits_s, _LEAST_S), edges)
+    def row(place: int) -> Callable[[Axes], None]:
+        one = found[place]
+
+        def paint(axes: Axes) -> None:
+            axes.stairs(counts[place], edges, fill=True, color=_styled([w.policy for w in found])[place][1][0])
+            axes.axvline(bound_s, color=INK, linewidth=0.9, linestyle=(0, (2, 2)))
+            plain_logarithms(axes, "x")
+            axes.set_yscale("symlog", linthresh=1)
+            axes.set_yticks([0, *(10**power for power in range(len(str(most))))])
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.set(ylim=(0, 1.6 * most), ylabel="requests")
             refused = f", {one.refused} refused" if one.refused else ""
-            label = f"{one.policy}: longest {max(one.waits_s, default=0.0):.1f} s{refused}"
-            axes.stairs(counts, edges, color=colour, linestyle=line, linewidth=1.6, label=label)
-        axes.axvline(bound_s, color=INK, linewidth=0.9, linestyle=(0, (2, 2)))
-        axes.annotate(
-            f"bound: {bound_s:g} s", (bound_s, 1), xycoords=("data", "axes fraction"),
-            xytext=(-4, -10), textcoords="offset points", fontsize=9, ha="right",
-        )  # fmt: skip
-        plain_logarithms(axes, "x")
-        axes.set_yscale("symlog", linthresh=1)
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.set(xlabel=f"wait for the expert, s (at the left edge: up to {_LEAST_S:g} s)", ylabel="requests")
-        axes.set_title("How long requests wait for their expert")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+            axes.set_title(f"{one.policy}: longest {max(one.waits_s, default=0.0):.1f} s{refused}")
+            if place == 0:
+                axes.set_title(f"bound: {bound_s:g} s", loc="right")
+            if place == len(found) - 1:
+                axes.set_xlabel(f"wait for the expert, s ({_LEAST_S:g}: none or less)")
 
-    write_figure(path, paint)
+        return paint
+
+    write_figure(path, *(row(place) for place in range(len(found))))
 
 
 def plot_switching(path: Path, curves: Sequence[SwitchingCurve]) -> None:
@@ -106,10 +111,14 @@ def plot_switching(path: Path, curves: Sequence[SwitchingCurve]) -> None:
             axes.plot(counts, simulated, mark, color=colour, markersize=5, label=label)
             if any(point.out_of_memory for point in curve.points):
                 axes.axvline(curve.most_experts, color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)))
+                axes.annotate(
+                    "out of memory", (curve.most_experts, 0), xycoords=("data", "axes fraction"),
+                    xytext=(4, 6), textcoords="offset points", fontsize=9, color=SOFT,
+                )  # fmt: skip
         plain_logarithms(axes, "x")
         axes.set(xlabel="experts, all asked for alike", ylabel="a request of 20 tokens, ms")
         axes.set_ylim(bottom=0)
-        axes.set_title("One request at a time: simulated (marks), closed model (lines), end of memory (dashes)")
+        axes.set_title("One request at a time: simulated (marks), by the closed model (lines)")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1)
 
     write_figure(path, paint)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 EXPERT_BYTES: Final = 13_480_000_000
 ANSWER_TOKENS: Final = 20
+_START_S: Final = 10.0  # whoever was just loaded is left to work for a second: the first requests come later
 # These two times give all four published ratios of whole requests to their last digit (6.6 and 3.7 for batches of 8,
 # 4.8 and 2.8 for single ones), if every machine computes alike and a batch is routed at once. Fitted, not published.
 ROUTER_S: Final = 0.0407
@@ -133,7 +134,7 @@ def simulated(model: Switching, experts: int, policy: str, requests: int, seed: 
     """
     model.check(experts)
     gap_s = 1.1 * (model.switch_s + model.expert_s)  # nobody finds another one there
-    rows = [TraceRow(number * gap_s, 0, ANSWER_TOKENS) for number in range(requests)]
+    rows = [TraceRow(_START_S + number * gap_s, 0, ANSWER_TOKENS) for number in range(requests)]
     mix = Mix(experts=experts, zipf=0.0, sessions=1, stickiness=0.0)
     setting = Setting(_pooled(model), mix, policy, model.expert_bytes, rules=Rules(loads=1, prefetch=False))
     served, _ = run(assign(rows, mix, seed), setting)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import replace
+from math import inf
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
@@ -116,7 +117,7 @@ def plan_verb(  # noqa: PLR0913 - an option is an argument
 
 def _rows(trace: Path | None, rate: float | None, requests: int, seed: int) -> Sequence[TraceRow]:
     """The requests, at the rate that is asked for. Raises: ConfigError: the rate cannot be."""
-    if rate is not None and not rate > 0:
+    if rate is not None and not 0 < rate < inf:
         raise ConfigError("--rate", rate, "must be above 0")
     if trace is None:
         return at_rate(poisson_rows(rate or 1.0, requests, seed), rate or 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -68,6 +69,8 @@ def expert_sizes(experts: str, expert_bytes: int, bytes_per_param: float = BYTES
         if not 1 <= count <= _MOST_EXPERTS:
             raise ConfigError("--experts", experts, f"must be in [1, {_MOST_EXPERTS}]")
         return ExpertSizes(dict.fromkeys(expert_ids(count), expert_bytes), named=False)
+    if not 0 < bytes_per_param < inf:
+        raise ConfigError("--bytes-per-param", bytes_per_param, "must be above 0")
     path = Path(experts)
     if not path.is_file():
         raise ConfigError("--experts", experts, "is neither a number nor a file")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil, inf
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from eval.planning.document import Trial
-from eval.simulation.assignment import assign
 from eval.simulation.pace import mean_rate
-from eval.simulation.simulate import Setting, figures, run
+from eval.simulation.simulate import Setting, simulate
 from memory_tiers.rules import Rules
 
 if TYPE_CHECKING:
@@ -99,44 +96,41 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One machine and what became of the requests on it. figures: None where no request was answered at all."""
+    """One machine and what became of the requests on it."""
 
     devices: int
     host_bytes: int
     policy: str
-    figures: Figures | None
+    figures: Figures
     fails: str | None
 
     @property
     def rank(self) -> tuple[bool, float, float]:
         """What is better comes first: the promise, then the p95, then the mean."""
-        if self.figures is None:
-            return True, inf, inf
         return self.fails is not None, round(self.figures.ttft_s.p95, 1), self.figures.ttft_s.mean
 
     def trial(self) -> Trial:
         """In a document's words."""
-        tried = Trial(self.devices, round(self.host_bytes / GB, 1), self.policy, fails=self.fails)
         found = self.figures
-        if found is None:
-            return tried
-        return msgspec.structs.replace(
-            tried,
+        return Trial(
+            devices=self.devices,
+            host_gb=round(self.host_bytes / GB, 1),
+            policy=self.policy,
             in_time_ratio=found.slo_ratio,
             p95_ttft_s=found.ttft_s.p95,
             max_wait_s=found.max_wait_s,
             refused=found.refused,
             swaps_per_1000=found.swaps_per_1000,
+            fails=self.fails,
         )
 
 
 def outcome(question: Question, devices: int, host_bytes: int, policy: str = "default") -> Outcome:
-    """Simulate one machine. Raises: ConfigError: an expert does not fit a device, or there is no such policy."""
-    setting = question.setting(devices, host_bytes, policy)
-    served, scheduler = run(assign(question.rows, question.mix, question.seed), setting)
-    if all(fate.ttft_s is None for fate in served):
-        return Outcome(devices, host_bytes, policy, None, f"all {len(served)} requests are refused")
-    found = figures(served, scheduler, setting, question.promise.ttft_s)
+    """Simulate one machine.
+
+    Raises: ConfigError: an expert does not fit a device, there is no such policy, or nothing at all is answered.
+    """
+    found = simulate(question.rows, question.setting(devices, host_bytes, policy), question.promise.ttft_s)
     return Outcome(devices, host_bytes, policy, found, _fails(question, found))
 
 

@@ -56,7 +56,7 @@ def refuse_figures(option: str, value: str) -> None:
         raise ConfigError(option, value, "needs matplotlib, which the extra `train` installs")
 
 
-def write_figure(path: Path, *paints: Callable[[Axes], None]) -> None:
+def write_figure(path: Path, *paints: Callable[[Axes], object]) -> None:
     """Draw plots, one below the other over one x axis: a whole file or none.
 
     Raises: ConfigError: the file's name ends otherwise, or matplotlib is missing.

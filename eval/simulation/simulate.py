@@ -216,7 +216,7 @@ def figures(served: Sequence[Served], scheduler: SchedulerLike, setting: Setting
         hidden_swap_ratio=round(tally.hidden / loads, 4) if loads else 0.0,
         wasted_swap_ratio=round(tally.wasted / loads, 4) if loads else 0.0,
         simulated_s=round(ends_s, 1),
-        suitability=suitability([fate.arrival.expert for fate in served], slots, WINDOW),
+        suitability=suitability([fate.arrival.expert for fate in served], slots, min(WINDOW, count)),
     )
 
 

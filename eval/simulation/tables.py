@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from eval.simulation.hardware import PROFILES
+
 if TYPE_CHECKING:
     from eval.simulation.document import SimulationDocument, SwitchingDocument
 
@@ -49,3 +51,16 @@ def simulation_table(found: SimulationDocument) -> Table:
     ):
         table.add_row(name, value)
     return table
+
+
+def hardware_markdown() -> str:
+    """Every profile as a row of the table in docs/simulating.md."""
+    lines = [
+        "| profile | devices | each, GB | host, GB | link, GB/s | disk, GB/s | prefill, tokens/s | token, ms | from |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|---|",
+    ]
+    for one in PROFILES.values():
+        sizes = f"{one.devices} | {one.device_bytes / 1e9:g} | {one.host_bytes / 1e9:g}"
+        speeds = f"{one.link_bytes_per_s / 1e9:g} | {one.disk_bytes_per_s / 1e9:g} | {one.prefill_tokens_per_s:g}"
+        lines.append(f"| `{one.name}` | {sizes} | {speeds} | {1000 * one.token_s:g} | {one.note} |")
+    return "\n".join(lines)

@@ -3,41 +3,51 @@
 from __future__ import annotations
 
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from coe_gateway.cli.config import JsonOption  # noqa: TC001 - as above
 from eval.documents import TABLE_COLUMNS, encoded, write_document
+from eval.reporting.figure_file import refuse_figures
 from eval.simulation.assignment import Mix
+from eval.simulation.comparison import COMPARED, Comparison
+from eval.simulation.document import SimulationDocument, SwitchingDocument
 from eval.simulation.hardware import PROFILES
 from eval.simulation.mixes import named_mix
+from eval.simulation.option_values import policies as named_policies
+from eval.simulation.option_values import profile, profiles, whole_numbers
+from eval.simulation.option_values import rates as given_rates
 from eval.simulation.pace import at_rate, first_seconds, mean_rate
-from eval.simulation.simulate import Figures, Setting, find_rate, simulate
+from eval.simulation.plots import plot_switching
+from eval.simulation.simulate import Setting, find_rate, simulate
+from eval.simulation.switching import switching_curve
+from eval.simulation.tables import simulation_table, switching_table
 from eval.simulation.traces import read_trace
 from experts.errors import ConfigError
 from memory_tiers.rules import Rules
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
-class SimulationDocument(Figures, frozen=True, omit_defaults=True):
-    """What `coe simulate --json` prints: the figures, and what they are of."""
+    from rich.table import Table
 
-    trace: str = ""
-    hardware: str = ""
-    mix: str = ""
-    experts: int = 0
-    offered_rps: float = 0.0
+    from eval.simulation.hardware import Hardware
+
+Document = TypeVar("Document", bound=msgspec.Struct)
 
 
 def simulate_verb(  # noqa: PLR0913 - an option is an argument
     *,
     trace: Annotated[
-        Path, typer.Option(exists=True, help="Azure's CSV, Mooncake's JSONL, our access log, or ServeGen's folder.")
-    ],
+        Path | None,
+        typer.Option(exists=True, help="Azure's CSV, Mooncake's JSONL, our access log, or ServeGen's folder."),
+    ] = None,
     experts: Annotated[int, typer.Option(min=1, help="How many experts the mix has.")] = 50,
     policy: Annotated[str, typer.Option(help="`default`, or what to compare it with: fifo-lru, group-lru, ...")] = (
         "default"
@@ -57,18 +67,41 @@ def simulate_verb(  # noqa: PLR0913 - an option is an argument
     find: Annotated[bool, typer.Option("--find-rate", help="Find the highest rate that keeps --p95-ttft.")] = False,
     p95_ttft: Annotated[float, typer.Option(help="Seconds to the first token that count as good.")] = 10.0,
     seed: Annotated[int, typer.Option(help="What the mix is drawn by.")] = 0,
+    policies: Annotated[str, typer.Option(help="For --plot: the policies to compare.")] = ",".join(COMPARED),
+    rates: Annotated[
+        str | None, typer.Option(metavar="R,...", help="For --plot: requests a second; default: around the offered.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(file_okay=False, help="Draw the comparison into this folder.")] = None,
+    experts_sweep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,...", help="Instead of a trace: requests one at a time over so many experts, all alike, no disk."
+        ),
+    ] = None,
     as_json: JsonOption = False,
     out: Annotated[Path | None, typer.Option(help="Also write the JSON document to this file.")] = None,
 ) -> None:
     """Serve a trace on a virtual clock, by the gateway's own scheduler and policies, on hardware of your choice."""
-    if hardware not in PROFILES:
-        raise ConfigError("--hardware", hardware, f"is none of {', '.join(PROFILES)}")
     if start not in {"placed", "cold"}:
         raise ConfigError("--start", start, "must be placed or cold")
+    if plot is not None:
+        refuse_figures("--plot", str(plot))
+    output = _Output(as_json=as_json, out=out, plot=plot)
+    if experts_sweep is not None:
+        if trace is not None:
+            raise ConfigError("--experts-sweep", experts_sweep, "takes no --trace: its requests come one at a time")
+        counts = whole_numbers("--experts-sweep", experts_sweep)
+        _sweep(profiles("--hardware", hardware), counts, policy, seed, output)
+        return
+    if trace is None:
+        raise ConfigError("--trace", None, "is missing: without it there is --experts-sweep only")
+    machine, compared = profile("--hardware", hardware), named_policies("--policies", policies)
+    comparison = Comparison(compared, None if rates is None else given_rates("--rates", rates), p95_ttft)
+    started_s = time.perf_counter()
     rows = read_trace(trace)
     rows = rows if seconds is None else first_seconds(rows, seconds)
     setting = Setting(
-        hardware=PROFILES[hardware],
+        hardware=machine,
         mix=named_mix(mix, Mix(experts=experts, zipf=zipf, sessions=sessions, stickiness=stickiness)),
         policy=policy,
         expert_bytes=expert_bytes,
@@ -78,49 +111,51 @@ def simulate_verb(  # noqa: PLR0913 - an option is an argument
         placed=start == "placed",
         seed=seed,
     )
+    speedup = None
     with Console(stderr=True).status("simulating"):
         if find:
             offered, found = find_rate(rows, setting, p95_ttft)
         else:
             paced = rows if rate is None else at_rate(rows, rate)
+            run_s = time.perf_counter()
             offered, found = mean_rate(paced), simulate(paced, setting, p95_ttft)
-    document = SimulationDocument(
-        **msgspec.structs.asdict(found),
-        trace=trace.name,
-        hardware=hardware,
-        mix=mix,
-        experts=experts,
-        offered_rps=round(offered, 4),
-    )
-    write_document(document, out)
-    if as_json:
-        typer.echo(encoded(document).decode(), nl=False)
-    else:
-        Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS).print(_table(document))
+            speedup = round(found.simulated_s / (time.perf_counter() - run_s), 1)
+        document = SimulationDocument(
+            **msgspec.structs.asdict(found),
+            trace=trace.name,
+            hardware=hardware,
+            mix=mix,
+            experts=experts,
+            offered_rps=round(offered, 4),
+            speedup=speedup,
+        )
+        if plot is not None:
+            document = comparison.drawn(document, rows, setting, plot)
+    output.write(msgspec.structs.replace(document, wall_s=round(time.perf_counter() - started_s, 2)), simulation_table)
 
 
-def _table(found: SimulationDocument) -> Table:
-    table = Table(title=f"{found.policy} on {found.hardware}: {found.trace}, {found.experts} experts, {found.mix}")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    ttft, total = found.ttft_s, found.total_s
-    for name, value in (
-        ("requests a second", f"{found.offered_rps:.3g}"),
-        ("completed / refused", f"{found.completed} / {found.refused}"),
-        ("expert ready on arrival", f"{found.hit_ratio:.1%}"),
-        ("swaps per 1,000 requests", f"{found.swaps_per_1000:.0f}"),
-        ("weights read from disk per 1,000", f"{found.disk_loads_per_1000:.1f}"),
-        ("time to first token, p50 / p95 / p99", f"{ttft.p50:.2f} / {ttft.p95:.2f} / {ttft.p99:.2f} s"),
-        ("whole answer, p50 / p95 / p99", f"{total.p50:.2f} / {total.p95:.2f} / {total.p99:.2f} s"),
-        ("longest wait for an expert", f"{found.max_wait_s:.1f} s"),
-        ("swaps that nobody waited for", f"{found.hidden_swap_ratio:.1%}"),
-        ("swaps for nothing", f"{found.wasted_swap_ratio:.1%}"),
-        ("hits of LRU, one request by one", f"{found.suitability.lru_hit_ratio:.3f}"),
-        ("hits of the best there can be", f"{found.suitability.belady_hit_ratio:.3f}"),
-        ("SRP of the mix (1: made for swapping)", f"{found.suitability.srp:.3f}"),
-    ):
-        table.add_row(name, value)
-    return table
+@dataclass(frozen=True, slots=True)
+class _Output:
+    as_json: bool
+    out: Path | None
+    plot: Path | None
+
+    def write(self, document: Document, table: Callable[[Document], Table]) -> None:
+        write_document(document, self.out)
+        if self.as_json:
+            typer.echo(encoded(document).decode(), nl=False)
+        else:
+            Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS).print(table(document))
+
+
+def _sweep(kinds: Sequence[Hardware], experts: Sequence[int], policy: str, seed: int, output: _Output) -> None:
+    """SN40L's curve: latency over the number of experts, for each kind of hardware."""
+    with Console(stderr=True).status("simulating"):
+        curves = [switching_curve(kind, experts, policy, seed=seed) for kind in kinds]
+    if output.plot is not None:
+        output.plot.mkdir(parents=True, exist_ok=True)
+        plot_switching(output.plot / "switching.svg", curves)
+    output.write(SwitchingDocument(curves), switching_table)
 
 
 if __name__ == "__main__":

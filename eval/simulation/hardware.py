@@ -45,6 +45,8 @@ class Hardware:
 
 
 _GB: Final = 10**9
+# A prefill's speed is 40% of the BF16 peak (312, 756, 989 and 8 x 638 TFLOPS) over the 13.5 GFLOP that a token of a 7B
+# model takes; the time of a token is above the 13.48 GB of its weights over the device's bandwidth. Both are assumed.
 PROFILES: Final[dict[str, Hardware]] = {
     profile.name: profile
     for profile in (
@@ -53,12 +55,16 @@ PROFILES: Final[dict[str, Hardware]] = {
             note="measured: 55 GB/s from pinned memory, 0.8 to 1.9 GB/s O_DIRECT; 13.48 GB take 0.27 and 7 s",
         ),
         Hardware(
-            "dgx-a100", 8, 80 * _GB, 2000 * _GB, 32e9, 6e9, 8_000, 0.03,
-            note="published: 32 GB/s a device over PCIe 4, 2 TB of host memory",
+            "dgx-a100", 8, 80 * _GB, 2000 * _GB, 32e9, 6e9, 9_000, 0.01,
+            note="published: 8 x 80 GB, 2 TB of host memory, 32 GB/s a device over PCIe 4; disk assumed",
         ),
         Hardware(
-            "sn40l", 1, 512 * _GB, 12_000 * _GB, 1000e9, 6e9, 20_000, 0.01,
-            note="published: 8 sockets of 64 GB HBM, 1.5 TB DDR each, 1 TB/s in all from DDR to HBM",
+            "dgx-h100", 8, 80 * _GB, 2000 * _GB, 64e9, 6e9, 29_000, 0.006,
+            note="published: 8 x 80 GB, 2 TB of host memory, 64 GB/s a device over PCIe 5; disk assumed",
+        ),
+        Hardware(
+            "sn40l", 1, 8 * 64 * _GB, 8 * 1500 * _GB, 1000e9, 6e9, 150_000, 0.0027, wake_s=0.0,
+            note="published: 8 sockets as one, each 64 GB HBM and 1.5 TB DDR, 1 TB/s between in all; disk assumed",
         ),
         Hardware(
             "cpu-2-cores", 1, 2 * _GB, 8 * _GB, 1.2e9, 0.9e9, 60, 0.05, wake_s=0.5,

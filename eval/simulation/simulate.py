@@ -22,7 +22,7 @@ from memory_tiers.scheduler import Scheduler
 from memory_tiers.types import Footprint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from eval.simulation.arrival import Arrival, TraceRow
     from eval.simulation.assignment import Mix
@@ -50,6 +50,7 @@ class Setting:
     rules: Rules = field(default_factory=lambda: Rules(loads=1))  # a link carries one load after the other
     placed: bool = True
     seed: int = 0
+    sizes: Mapping[ExpertId, int] = field(default_factory=dict)  # of experts that are not of `expert_bytes`
 
     @property
     def device_budgets(self) -> list[int]:
@@ -61,6 +62,11 @@ class Setting:
     def host_bytes(self) -> int:
         """Bytes for copies of weights."""
         return self.hardware.host_bytes if self.host_slots is None else self.host_slots * self.expert_bytes
+
+    def footprints(self, experts: Iterable[ExpertId]) -> dict[ExpertId, Footprint]:
+        """What each takes on a device, and in host memory."""
+        sizes = {expert: self.sizes.get(expert, self.expert_bytes) for expert in experts}
+        return {expert: Footprint(size, size) for expert, size in sizes.items()}
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -107,7 +113,7 @@ def policy_names() -> list[str]:
 
 def scheduler_for(setting: Setting, experts: Iterable[ExpertId]) -> SchedulerLike:
     """The scheduler a policy's name stands for. Raises: ConfigError: there is none of that name."""
-    footprints = {expert: Footprint(setting.expert_bytes, setting.expert_bytes) for expert in experts}
+    footprints = setting.footprints(experts)
     if setting.policy in POLICIES:
         return Scheduler(
             footprints,
@@ -134,15 +140,22 @@ def simulate(rows: Sequence[TraceRow], setting: Setting, slo_ttft_s: float) -> F
 
 def run(arrivals: Sequence[Arrival], setting: Setting, *, check: bool = False) -> tuple[list[Served], SchedulerLike]:
     """Every request's fate. check: the books after every event. Raises: ConfigError: as `simulate`."""
-    if setting.expert_bytes > max(setting.device_budgets):
-        raise ConfigError("device", max(setting.device_budgets), f"holds no expert of {setting.expert_bytes} bytes")
-    known = dict.fromkeys([*expert_ids(setting.mix.experts), *(arrival.expert for arrival in arrivals)])
+    known = _known(setting.mix, arrivals)
+    footprints = setting.footprints(known)
+    largest = max(footprint.device_bytes for footprint in footprints.values())
+    if largest > max(setting.device_budgets):
+        raise ConfigError("device", max(setting.device_budgets), f"holds no expert of {largest} bytes")
     scheduler = scheduler_for(setting, known)
     world = World(scheduler, setting.hardware, check=check)
     if setting.placed:
-        footprints = {expert: Footprint(setting.expert_bytes, setting.expert_bytes) for expert in known}
         world.place(placement(list(known), footprints, setting.device_budgets, setting.host_bytes))
     return world.run(arrivals), scheduler
+
+
+def _known(mix: Mix, arrivals: Sequence[Arrival]) -> list[ExpertId]:
+    """The mix's experts, likeliest first, then those that the trace names; these alone if it names all of its own."""
+    drawn, asked = expert_ids(mix.experts), dict.fromkeys(arrival.expert for arrival in arrivals)
+    return list(dict.fromkeys([*drawn, *asked] if asked.keys() & set(drawn) or not asked else asked))
 
 
 def find_rate(
@@ -203,7 +216,7 @@ def figures(served: Sequence[Served], scheduler: SchedulerLike, setting: Setting
         hidden_swap_ratio=round(tally.hidden / loads, 4) if loads else 0.0,
         wasted_swap_ratio=round(tally.wasted / loads, 4) if loads else 0.0,
         simulated_s=round(ends_s, 1),
-        suitability=suitability([fate.arrival.expert for fate in served], slots, WINDOW),
+        suitability=suitability([fate.arrival.expert for fate in served], slots, min(WINDOW, count)),
     )
 
 

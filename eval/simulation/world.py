@@ -94,13 +94,17 @@ class World:
         return self.served
 
     def place(self, plan: Sequence[tuple[ExpertId, Tier]]) -> None:
-        """Have experts where a plan says before time begins."""
+        """Have experts where a plan says before time begins; this counts neither as a swap nor as foresight."""
         for expert_id, tier in plan:
             for effect in self.scheduler.bring(expert_id, tier):
                 if isinstance(effect, Load):
                     self.scheduler.loaded(effect.resident, 0.0)
+                    effect.resident.foreseen = False
                 elif isinstance(effect, Stage):
                     self.scheduler.staged(effect.copy, 0.0)
+        tally = self.scheduler.tally
+        tally.loads.clear()
+        tally.stagings = tally.moved_bytes = 0
 
     def _run_until(self, end_s: float) -> None:
         while True:

@@ -1,0 +1,1 @@
+"""How many devices and how much host memory a set of experts needs: found by simulating."""

@@ -55,6 +55,7 @@ docs: install-dev  ## write the generated documents anew
 bench: install-dev  ## measure the gateway beside its peers (`make peers` installs those)
 	$(BIN)/coe bench gateway --out docs/bench/gateway.json
 	$(BIN)/coe bench footprint --config examples/coe.yaml --out docs/bench/footprint.json
+	$(BIN)/coe bench residency --config examples/coe.yaml --out docs/bench/residency.json
 	$(BIN)/coe bench report
 
 peers: install-dev  ## LiteLLM's proxy and Portkey's gateway, each in an environment of its own under .peers/

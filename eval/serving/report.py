@@ -8,6 +8,7 @@ import msgspec
 
 from eval.serving.footprint_report import footprint_section
 from eval.serving.gateway_report import gateway_section
+from eval.serving.residency_report import residency_section
 from eval.serving.router_report import router_section
 from experts.errors import ConfigError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 SECTIONS: Final[Mapping[str, Section]] = {  # a document's `kind` -> what renders it; a new benchmark adds its row
     "footprint": footprint_section,
     "gateway": gateway_section,
+    "residency": residency_section,
     "router": router_section,
 }
 PREAMBLE: Final = """# Benchmarks

@@ -24,6 +24,7 @@ LETTER_ORDERS: Final = (2, 3, 4, 5)
 LETTERS: Final = 8192  # bytes of a text that are looked at: 1,500 words
 _BUCKET: Final = np.uint16
 _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
+_HALF: Final = np.uint64(29)
 _FINAL: Final = np.uint64(0xD6E8FEB86659FD93)
 
 
@@ -82,19 +83,24 @@ def _pieces(encoded: Encoded) -> Sequence[Tokens]:
 
 
 def _buckets(symbols: U64, orders: Sequence[int]) -> npt.NDArray[np.intp]:
-    """A rolling hash: the n-gram at i from the (n-1)-gram at i and the symbol after it."""
-    rolling = symbols + np.uint64(1)
+    """A rolling hash: the n-gram at i from the (n-1)-gram at i and the symbol after it, as a polynomial modulo 2^64.
+
+    Mixed once more, its high bits become the bucket.
+    """
+    symbols = symbols + np.uint64(1)
+    rolling = symbols
     found = [rolling] if orders[0] == 1 else []
     for order in range(2, orders[-1] + 1):
         if len(symbols) < order:
             break
-        rolling = rolling[:-1] * _MULTIPLIER + symbols[order - 1 :] + np.uint64(order * 104_729)
-        rolling ^= rolling >> np.uint64(29)
+        rolling = rolling[:-1] * _MULTIPLIER + symbols[order - 1 :]
         if order >= orders[0]:
             found.append(rolling)
     if not found:
         return np.empty(0, np.intp)
-    return ((np.concatenate(found) * _FINAL) >> np.uint64(64 - BUCKET_BITS)).astype(np.intp)
+    whole = np.concatenate(found)
+    whole ^= whole >> _HALF  # else n-grams that differ alike would meet alike
+    return ((whole * _FINAL) >> np.uint64(64 - BUCKET_BITS)).astype(np.intp)
 
 
 def _inverse_frequency(texts: Sequence[npt.NDArray[np.intp]]) -> F32:

@@ -33,8 +33,8 @@ def hashed(symbols: list[int], orders: tuple[int, ...]) -> Counter[int]:
         for start in range(len(symbols) - order + 1):
             value = symbols[start] + 1
             for at in range(2, order + 1):
-                value = (value * 0x9E3779B97F4A7C15 + symbols[start + at - 1] + at * 104_729) & WORD
-                value ^= value >> 29
+                value = (value * 0x9E3779B97F4A7C15 + symbols[start + at - 1] + 1) & WORD
+            value ^= value >> 29
             found[((value * 0xD6E8FEB86659FD93) & WORD) >> (64 - BUCKET_BITS)] += 1
     return found
 

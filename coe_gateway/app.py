@@ -70,7 +70,11 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str]) -> AsyncI
             budget_bytes=int(settings.residency.device_budget_bytes),
             host_bytes=int(settings.residency.host_budget_bytes),
             load_timeout_s=settings.residency.load_timeout_s,
-            rules=Rules(join_window_s=settings.residency.join_window_s, max_wait_s=settings.residency.max_wait_s),
+            rules=Rules(
+                join_window_s=settings.residency.join_window_s,
+                max_wait_s=settings.residency.max_wait_s,
+                prefetch=settings.residency.prefetch,
+            ),
             policy=settings.residency.policy,
             on_swap=metrics.swapped,
         )

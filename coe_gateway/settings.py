@@ -57,6 +57,7 @@ class ResidencySettings(Entry):
     max_wait_s: PositiveFloat = Field(
         default=60.0, description="within which a request is to have its expert; one that cannot is refused with 429"
     )
+    prefetch: bool = Field(default=True, description="bring experts in before anybody asks, while nobody waits")
     policy: Literal["default", "lru", "lfu", "gdsf", "keep-score", "mrs", "s3-fifo", "arc", "belady-window"] = Field(
         default="default", description="who is worth keeping; `default` predicts who is asked for next"
     )

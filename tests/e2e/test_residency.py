@@ -27,7 +27,7 @@ def three_experts_room_for_one(real_document: dict[str, Any]) -> dict[str, Any]:
     small, large = document["experts"]
     document["experts"] = [small, large, small | {"id": TWIN, "device_bytes": large["device_bytes"]}]
     document["experts"][0] = small | {"device_bytes": large["device_bytes"]}
-    document["residency"] = {"device_budget_bytes": large["device_bytes"]}
+    document["residency"] = {"device_budget_bytes": large["device_bytes"], "prefetch": False}  # who is there is counted
     return document
 
 

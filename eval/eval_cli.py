@@ -12,6 +12,7 @@ from rich.console import Console
 
 from coe_gateway.cli.config import ConfigOption  # noqa: TC001 - typer reads the annotations
 from eval.agreement_cli import agreement
+from eval.compare_cli import compare_verb
 from eval.crossval_cli import crossval
 from eval.documents import TABLE_COLUMNS, encoded, numbers, write_document
 from eval.learning.encoding import judge_texts
@@ -56,6 +57,7 @@ def _verbs() -> None:
 
 
 eval_app.command("agreement")(agreement)
+eval_app.command("compare")(compare_verb)
 eval_app.command("crossval")(crossval)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from eval.routing.bench_sections import comparison_section, labels_section, routing_section
 from eval.serving.footprint_report import footprint_section
 from eval.serving.gateway_report import gateway_section
 from eval.serving.residency_report import residency_section
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
     Section = Callable[[str, bytes], str]  # (file name, its bytes) -> Markdown that starts at a second-level heading
 
 SECTIONS: Final[Mapping[str, Section]] = {  # a document's `kind` -> what renders it; a new benchmark adds its row
+    "comparison": comparison_section,
     "footprint": footprint_section,
     "gateway": gateway_section,
+    "labels": labels_section,
     "residency": residency_section,
     "router": router_section,
+    "routing": routing_section,
 }
 PREAMBLE: Final = """# Benchmarks
 

@@ -18,11 +18,15 @@ ArtifactArgument = Annotated[Path, typer.Argument(exists=True, dir_okay=False, h
 
 
 @app.command()
-def show(artifact: ArtifactArgument, json: JsonOption = False) -> None:
+def show(
+    artifact: Annotated[Path, typer.Argument(help="a file of `coe train`, or `default`: the shipped one")],
+    json: JsonOption = False,
+) -> None:
     """Say what is in an artifact, once its hash is checked."""
     from routers.artifact import load_artifact
+    from routers.examples import default_artifact
 
-    loaded = load_artifact(artifact)
+    loaded = load_artifact(default_artifact() if str(artifact) == "default" else artifact)
     manifest = loaded.manifest
     if json:
         output.as_json({"sha256": loaded.sha256, "manifest": manifest})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import msgspec
@@ -13,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
+from coe_gateway.access_log import AccessLog
 from coe_gateway.admission import Admission
 from coe_gateway.errors import error_response
 from coe_gateway.gateway import Gateway
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
     from experts.backend import ExpertBackend
     from experts.registry import ExpertEntry
     from experts.types import ExpertId
+
+
+_LOG_EVERY_S: Final = 1.0
 
 
 @contextlib.asynccontextmanager
@@ -98,13 +103,37 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str]) -> AsyncI
             lambda: residency.used_bytes,
             lambda: residency.budget_bytes,
         )
+        logging_requests = _logging_requests(gateway, settings)
         try:
             yield gateway
         finally:
             gateway.ready = False
+            await _ended(logging_requests, gateway)
             await residency.close()
             if gateway.router is not None:
                 gateway.router.close()
+
+
+def _logging_requests(gateway: Gateway, settings: Settings) -> asyncio.Task[None] | None:
+    """Write the access log as it fills, off the event loop."""
+    if settings.gateway.access_log is None:
+        return None
+    log = gateway.access_log = AccessLog(settings.gateway.access_log.expanduser())
+
+    async def write_now_and_then() -> None:
+        while True:
+            await asyncio.sleep(_LOG_EVERY_S)
+            await asyncio.to_thread(log.write)
+
+    return asyncio.create_task(write_now_and_then())
+
+
+async def _ended(logging_requests: asyncio.Task[None] | None, gateway: Gateway) -> None:
+    if logging_requests is None or gateway.access_log is None:
+        return
+    logging_requests.cancel()
+    await asyncio.gather(logging_requests, return_exceptions=True)
+    await asyncio.to_thread(gateway.access_log.write)
 
 
 async def prepare(gateway: Gateway, settings: Settings, environ: Mapping[str, str]) -> None:

@@ -7,9 +7,10 @@ from asyncio import timeout
 from contextlib import suppress
 from copy import copy
 from random import getrandbits
-from time import perf_counter
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Final
 
+from coe_gateway.access_log import AccessRow
 from coe_gateway.errors import error_body, wire_of
 from coe_gateway.sse import error_event
 from experts.errors import BodyTooLarge, ClientLeft
@@ -68,6 +69,22 @@ class Exchange:
             self.fan_out = plan.decision.fan_out
             self.ask = plan.decision.text
         self.fallback_reason = plan.fallback_reason
+
+    def access_row(self) -> AccessRow:
+        """The exchange as a line of the access log; seconds are rounded to microseconds."""
+        now_s = perf_counter()
+        begun = self.first_byte_s > 0
+        return AccessRow(
+            at=round(time() - (now_s - self.received_s), 6),
+            expert=self.expert,
+            status=self.status or _NO_BODY_STATUS,
+            session=self.session,
+            category=self.category or None,
+            queue_s=round(self.queue_s, 6),
+            swap_s=round(self.swap_s, 6),
+            ttft_s=round(self.first_byte_s - self.received_s, 6) if begun else None,
+            total_s=round(now_s - self.received_s, 6) if begun else None,
+        )
 
     def sending_by(self, wrap: Callable[[Send], Send]) -> Exchange:
         """A copy as things stand, which sends through `wrap`."""

@@ -16,6 +16,7 @@ from routers.ask import Ask, ask_from_prompt, extract_ask
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from coe_gateway.access_log import AccessLog
     from coe_gateway.admission import Admission
     from coe_gateway.interruption import Interruptible
     from coe_gateway.metrics import Metrics
@@ -61,6 +62,7 @@ class Gateway:
     active: set[Interruptible]
     ready: bool = False
     reloader: RouterReloader | None = None
+    access_log: AccessLog | None = None
 
     def authorize(self, authorization: str) -> None:
         """Check a bearer key. Comparing digests tells a guesser nothing of the key. Raises: Unauthorized."""

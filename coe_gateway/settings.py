@@ -38,6 +38,10 @@ class GatewaySettings(Entry):
         default=300.0, description="longest wait for an answer's first byte, queues and fallbacks included"
     )
     send_timeout_s: PositiveFloat = Field(default=30.0, description="longest a client may leave a stream unread")
+    access_log: Path | None = Field(
+        default=None,
+        description="a file that gets a line for each finished request, no text of it; `coe simulate` reads it",
+    )
     drain_timeout_s: NonNegativeFloat = Field(default=30.0, description="time running answers get at shutdown")
 
 

@@ -58,6 +58,8 @@ class Endpoint(ABC):
 
     def _observe(self, exchange: Exchange) -> None:
         metrics = self._gateway.metrics
+        if self._gateway.access_log is not None and exchange.expert:
+            self._gateway.access_log.add(exchange.access_row())
         metrics.answered(self._path, exchange.expert, exchange.status)
         if exchange.first_byte_s:
             ttft_s = exchange.first_byte_s - exchange.received_s

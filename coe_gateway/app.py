@@ -96,13 +96,7 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str]) -> AsyncI
             key_digests=frozenset(sha256(key.encode()).digest() for key in keys),
             active=set(),
         )
-        metrics.export(
-            lambda: gateway.admission.in_flight,
-            lambda: gateway.admission.queued,
-            lambda: residency.waiting,
-            lambda: residency.used_bytes,
-            lambda: residency.budget_bytes,
-        )
+        metrics.export(gateway.admission, residency)
         logging_requests = _logging_requests(gateway, settings)
         try:
             yield gateway

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics import MetricWrapperBase
 
+    from coe_gateway.admission import Admission
     from experts.types import ExpertId
+    from memory_tiers.manager import ResidencyManager
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -30,6 +32,8 @@ class Metrics:
         self.decisions = self._counter("coe_route_decisions_total", "Routing decisions", "category", "expert", "reason")
         self.fallbacks = self._counter("coe_fallbacks_total", "Attempts that failed and went on", "expert", "code")
         self.swaps = self._counter("coe_swaps_total", "Experts loaded, unloaded and staged", "expert", "direction")
+        leases = self._counter("coe_leases_total", "Requests that got their expert, ready or loaded for them", "start")
+        self.leases = {cold: leases.labels("cold" if cold else "hot") for cold in (False, True)}
         self.ttft = self._histogram("coe_ttft_seconds", "Request received to first byte sent", _SLOW, "expert")
         self.duration = self._histogram("coe_request_seconds", "Request received to last byte sent", _SLOW, "expert")
         self.overhead = self._histogram("coe_overhead_seconds", "Time the gateway itself took", _FAST)
@@ -37,20 +41,15 @@ class Metrics:
         self.queue = self._histogram("coe_queue_seconds", "Time in queues", _SLOW)
         self.swap = self._histogram("coe_swap_seconds", "Time a load, an unload or a staging took", _SLOW, "direction")
 
-    def export(
-        self,
-        in_flight: Callable[[], float],
-        queued: Callable[[], float],
-        leases_waiting: Callable[[], float],
-        used_bytes: Callable[[], float],
-        budget_bytes: Callable[[], float],
-    ) -> None:
+    def export(self, admission: Admission, residency: ResidencyManager) -> None:
         """Export values that are read when they are asked for."""
-        self._gauge("coe_requests_in_flight", "Requests being served", in_flight)
-        self._gauge("coe_requests_queued", "Requests waiting for a place", queued)
-        self._gauge("coe_leases_waiting", "Requests waiting for an expert to be loaded", leases_waiting)
-        self._gauge("coe_device_used_bytes", "Bytes booked by resident experts", used_bytes)
-        self._gauge("coe_device_budget_bytes", "Bytes there are to book", budget_bytes)
+        self._gauge("coe_requests_in_flight", "Requests being served", lambda: admission.in_flight)
+        self._gauge("coe_requests_queued", "Requests waiting for a place", lambda: admission.queued)
+        self._gauge("coe_leases_waiting", "Requests waiting for an expert to be loaded", lambda: residency.waiting)
+        self._gauge("coe_device_used_bytes", "Bytes booked by resident experts", lambda: residency.used_bytes)
+        self._gauge("coe_device_budget_bytes", "Bytes there are to book", lambda: residency.budget_bytes)
+        self._gauge("coe_host_used_bytes", "Bytes booked by copies of weights", lambda: residency.host_used_bytes)
+        self._gauge("coe_host_budget_bytes", "Bytes there are for copies", lambda: residency.host_budget_bytes)
 
     def collectors(self) -> Sequence[MetricWrapperBase]:
         """Every metric, in the order of its definition."""

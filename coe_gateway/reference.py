@@ -12,10 +12,12 @@ import typer
 from pydantic import BaseModel, ByteSize
 from pydantic_core import PydanticUndefined
 
+from coe_gateway.admission import Admission
 from coe_gateway.errors import WIRE_ERRORS
 from coe_gateway.metrics import Metrics
 from coe_gateway.openapi import openapi_document
 from coe_gateway.settings import Settings
+from memory_tiers.manager import ResidencyManager
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -155,7 +157,7 @@ def _metrics() -> str:
         f"{_MADE}# Metrics\n\n`GET /metrics`, Prometheus text.\n\n| name | kind | labels | what |\n|---|---|---|---|"
     ]
     metrics = Metrics()
-    metrics.export(lambda: 0, lambda: 0, lambda: 0, lambda: 0, lambda: 0)
+    metrics.export(Admission(0, 0), ResidencyManager({}, budget_bytes=0))
     for collector in metrics.collectors():
         for family in collector.describe():
             labels = ", ".join(f"`{label}`" for label in getattr(collector, "_labelnames", ()))

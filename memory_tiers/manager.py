@@ -81,6 +81,11 @@ class ResidencyManager:
         return self._scheduler.host.ledger.used_bytes
 
     @property
+    def host_budget_bytes(self) -> int:
+        """Bytes there are for copies."""
+        return self._scheduler.host.ledger.budget_bytes
+
+    @property
     def tally(self) -> Tally:
         """What was done so far, counted."""
         return self._scheduler.tally

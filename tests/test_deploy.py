@@ -20,11 +20,13 @@ from typing import Any
 import pytest
 import yaml
 
+from coe_gateway.admission import Admission
 from coe_gateway.metrics import Metrics
 from coe_gateway.settings import GatewaySettings, Settings, load_settings
 from experts.errors import InvalidConfig
 from experts.registry import LlamaCppEntry
 from experts.sources import parse_source
+from memory_tiers.manager import ResidencyManager
 from routers.examples import default_categories
 from tests.serving import serving
 
@@ -286,7 +288,7 @@ def test_the_unit_lets_the_gateway_drain() -> None:
 def series() -> dict[str, frozenset[str]]:
     """Every series that a gateway exports, with its labels."""
     metrics = Metrics()
-    metrics.export(*[lambda: 0.0] * 5)
+    metrics.export(Admission(0, 0), ResidencyManager({}, budget_bytes=0))
     found: dict[str, frozenset[str]] = {}
     for collector in metrics.collectors():
         labels = frozenset(collector._labelnames)

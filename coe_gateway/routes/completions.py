@@ -105,6 +105,7 @@ class CompletionEndpoint(Endpoint):
         lease = self._gateway.residency.lease(expert_id, exchange.session)
         async with lease as resident:
             exchange.leased(asked_s, resident.load_s if lease.cold else 0.0)
+            self._gateway.metrics.leases[lease.cold].inc()
             async with backend.call(call) as reply:
                 name = ModelName(expert_id) if backend.spec.model != expert_id else None
                 if body.stream and reply.content_type.lower().startswith(_EVENT_STREAM):

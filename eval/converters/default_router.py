@@ -1,8 +1,8 @@
 """What the shipped artifact is trained on: permitted labels of three published sets, and the product's own examples.
 
 MMLU-Pro (Apache-2.0) gives fourteen fields of knowledge, every other question without its options, since few people ask
-in multiple choice. LLMRouter's set (MIT) gives programming, mathematics and plain questions of knowledge, CLINC150
-(CC BY 3.0) small talk, the product's own examples what is left: writing above all.
+in multiple choice. LLMRouter's set (MIT) gives programming, mathematics, and plain questions of science and of fact,
+CLINC150 (CC BY 3.0) small talk, the product's own examples what is left: writing above all.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ _TASKS: Final = {
     "gsm8k": "math",
     "natural_qa": "knowledge",
     "trivia_qa": "knowledge",
+    "arc_challenge": "science",
+    "openbook_qa": "science",
 }
-_EXAMPLES: Final = ("code", "math", "writing", "knowledge", "chat")  # `science` is several of MMLU-Pro's fields
 _SMALL_TALK: Final = frozenset({"small_talk", "meta"})
 _CHAT: Final = "chat"
 _MOST_CHAT: Final = 700  # of 3,000: more would make small talk likelier than it is
@@ -71,9 +72,8 @@ def _small_talk(folder: Path) -> Iterator[LabelledRow]:
 
 def _own() -> Iterator[LabelledRow]:
     for category in default_categories():
-        if category.name in _EXAMPLES:
-            for number, text in enumerate(category.examples):
-                yield LabelledRow(f"{category.name}-{number}", text, category.name)
+        for number, text in enumerate(category.examples):
+            yield LabelledRow(f"{category.name}-{number}", text, category.name)
 
 
 def _drawn(texts: Iterable[LabelledRow], most: int) -> list[LabelledRow]:

@@ -314,6 +314,6 @@ def test_what_the_shipped_artifact_is_made_of(
 def test_what_the_shipped_artifact_is_made_of_as_published(tmp_path: Path) -> None:
     rows = gathered(tmp_path, published("mmlu_pro_models"), published("llmrouter_ulab"), published("clinc150"))
     count = Counter(row.category for row in rows)
-    assert len(count) == 18
+    assert len(count) == 19
     assert count["chat"] == 760
-    assert len(rows) == 12_010
+    assert len(rows) == 13069

@@ -33,6 +33,7 @@ from experts.backends.echo import EchoBackend
 from experts.backends.llama_cpp import LlamaCppBackend
 from experts.backends.openai_http import OpenAiHttpBackend
 from experts.registry import CannedEntry, OpenAiEntry
+from experts.types import ExpertId
 from experts.weights import WeightStore
 from memory_tiers.manager import ResidencyManager
 from memory_tiers.rules import Rules
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from coe_gateway.settings import Settings
     from experts.backend import ExpertBackend
     from experts.registry import ExpertEntry
-    from experts.types import ExpertId
 
 
 _LOG_EVERY_S: Final = 1.0
@@ -135,6 +135,8 @@ async def prepare(gateway: Gateway, settings: Settings, environ: Mapping[str, st
     if gateway.reloader is None:
         gateway.reloader = RouterReloader(gateway, settings, WeightStore(weights_dir(settings, environ)))
     await gateway.reloader.load()
+    gateway.residency.pin(map(ExpertId, settings.residency.pinned))
+    await gateway.residency.preload([ExpertId(name) for name in settings.residency.preload])
     gateway.ready = True
 
 

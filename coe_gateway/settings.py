@@ -61,6 +61,10 @@ class ResidencySettings(Entry):
     max_wait_s: PositiveFloat = Field(
         default=60.0, description="within which a request is to have its expert; one that cannot is refused with 429"
     )
+    preload: tuple[str, ...] = Field(
+        default=(), description="experts to have in place before the gateway is ready, the likeliest to be asked first"
+    )
+    pinned: tuple[str, ...] = Field(default=(), description="experts that are never evicted once they are loaded")
     prefetch: bool = Field(default=True, description="bring experts in before anybody asks, while nobody waits")
     policy: Literal["default", "lru", "lfu", "gdsf", "keep-score", "mrs", "s3-fifo", "arc", "belady-window"] = Field(
         default="default", description="who is worth keeping; `default` predicts who is asked for next"
@@ -192,6 +196,7 @@ class Settings(Entry):
                 raise ConfigError(f"experts[{i}].id", expert_id, "is the id of another expert too")
             if expert_id == "auto" or expert_id.startswith("coe/"):
                 raise ConfigError(f"experts[{i}].id", expert_id, "`auto` and `coe/...` are the router's names")
+        _check_residency(self.residency, known)
         if self.router is not None:
             own = self.router.category_examples()
             categories = None if self.router.artifact else [category.name for category in own]
@@ -204,6 +209,13 @@ class Settings(Entry):
                 if profile.null_expert is not None:
                     _check_null_expert(f"{at}.null_expert", profile.null_expert, self.experts)
         return self
+
+
+def _check_residency(residency: ResidencySettings, known: list[str]) -> None:
+    for key, names in (("preload", residency.preload), ("pinned", residency.pinned)):
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"residency.{key}", name, f"is not an expert; known: {', '.join(known)}")
 
 
 def _check_profile(at: str, profile: ProfileSettings, known: list[str], categories: Sequence[str] | None) -> None:

@@ -15,7 +15,7 @@ from memory_tiers.scheduler import Scheduler
 from memory_tiers.types import Fail, Footprint, Grant, Load, Resident, ResidentState, Stage, Ticket, Unload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from experts.backend import ExpertBackend
     from experts.types import ExpertId
@@ -102,6 +102,17 @@ class ResidencyManager:
     def check_invariants(self) -> None:
         """Raise AssertionError if the books are wrong."""
         self._scheduler.check_invariants()
+
+    def pin(self, expert_ids: Iterable[ExpertId]) -> None:
+        """Never evict these once they are loaded."""
+        self._scheduler.pinned.update(expert_ids)
+
+    async def preload(self, expert_ids: Sequence[ExpertId]) -> None:
+        """Have experts where they fit, the first the nearest, one move after the other; returns when it is done."""
+        for expert_id, tier in self._scheduler.placement(expert_ids):
+            self._apply(self._scheduler.bring(expert_id, tier))
+            while self._moves:
+                await asyncio.wait(self._moves)
 
     def evict(self, expert_id: ExpertId) -> None:
         """Take an idle expert off the device."""

@@ -19,6 +19,7 @@ from memory_tiers.costs import DISK_TO_DEVICE, DISK_TO_HOST, HOST_TO_DEVICE, Mov
 from memory_tiers.foresight import Foresight
 from memory_tiers.host_tier import HostTier
 from memory_tiers.ledger import DeviceLedger
+from memory_tiers.placement import placement
 from memory_tiers.policies import POLICIES, Candidate, Foresighted, Use
 from memory_tiers.rooms import Rooms, Wanted
 from memory_tiers.rules import Rules
@@ -176,6 +177,10 @@ class Scheduler:
             later += [self._queue.first(expert_id).arrived_s + self.rules.join_window_s, start_by_s]
             later.append(start_by_s - self._ahead_s(expert_id))
         return min((at_s for at_s in later if at_s > now_s), default=float("inf"))
+
+    def placement(self, order: Sequence[ExpertId]) -> list[tuple[ExpertId, Tier]]:
+        """Where these would go if nothing were there yet, the likeliest first."""
+        return placement(order, self._footprints, self.ledger.budgets_bytes, self.host.ledger.budget_bytes)
 
     def bring(self, expert_id: ExpertId, tier: Tier) -> list[Effect]:
         """Have an expert in a tier before anybody asks, if it is not there and fits what is free."""

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from coe_gateway.settings import load_settings, resolve_secret, weights_dir
+from coe_gateway.settings import Settings, load_settings, resolve_secret, weights_dir
 from experts.errors import ConfigError, InvalidConfig
 from experts.types import Feature
+from tests.serving import echo
 
 ROUTER = """
 router:
@@ -216,3 +217,10 @@ def test_litellms_shape_is_read(tmp_path: Path) -> None:
 def test_what_litellm_has_and_we_have_not_is_refused_by_name(tmp_path: Path, old: str, new: str, expected: str) -> None:
     found = problems(tmp_path, LITELLM.replace(old, new))
     assert any(problem.startswith(expected) for problem in found), found
+
+
+@pytest.mark.parametrize("key", ["preload", "pinned"])
+def test_residency_speaks_of_experts_that_are_there(key: str) -> None:
+    document = {"experts": [echo("a")], "residency": {key: ["a", "nobody"]}}
+    with pytest.raises(ConfigError, match=rf"residency\.{key} = 'nobody': is not an expert; known: a"):
+        Settings.model_validate(document)

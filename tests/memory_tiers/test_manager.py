@@ -252,3 +252,29 @@ async def test_a_conversation_is_told_to_the_policy() -> None:
         await asyncio.sleep(0.001)  # time to bring in what comes next
     assert manager.tally.hidden > 60
     await manager.close()
+
+
+async def test_experts_are_in_place_before_anybody_asks() -> None:
+    backends = {A: Staged(A, 60), B: Staged(B, 60), C: Staged(C, 30)}
+    manager = ResidencyManager(backends, budget_bytes=100, host_bytes=70, rules=RULES)
+    await manager.preload([A, B, C])
+    assert {resident.expert_id for resident in manager.residents()} == {A, C}
+    assert [backends[name].staged for name in (A, B, C)] == [False, True, False]
+    await use(House(manager, dict(backends)), A)
+    assert manager.tally.hits == 1
+    await manager.close()
+
+
+async def test_a_pinned_expert_stays_while_others_come_and_go(house: House) -> None:
+    house.manager.pin([C])
+    await use(house, C)
+    for expert in (A, B, A):
+        await use(house, expert)
+    assert C in {resident.expert_id for resident in house.manager.residents()}
+    assert house.backends[C].starts == 1
+
+
+async def test_a_failed_preload_leaves_the_others(house: House) -> None:
+    house.backends[A].fail = ExpertStartFailed(A, "out of luck")
+    await house.manager.preload([A, C])
+    assert {resident.expert_id for resident in house.manager.residents()} == {C}

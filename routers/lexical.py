@@ -5,6 +5,7 @@ N-grams are hashed, so there is no vocabulary to keep, and a text takes a tenth 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -111,9 +112,22 @@ def _inverse_frequency(texts: Sequence[npt.NDArray[np.intp]]) -> F32:
 
 
 def _weighted(buckets: npt.NDArray[np.intp], inverse_frequency: F32) -> SparseRow:
-    ordered = np.sort(buckets.astype(_BUCKET), kind="stable")  # of 16 bits: numpy sorts them by radix
-    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(ordered) else np.empty(0, np.intp)
-    there, counts = ordered[starts].astype(np.intp), np.diff(np.append(starts, len(ordered)))
-    weights = (1 + np.log(counts)).astype(np.float32) * inverse_frequency[there]
-    length = float(np.linalg.norm(weights)) or 1.0
-    return SparseRow(there, weights / np.float32(length))
+    if not len(buckets):
+        return SparseRow(buckets, np.empty(0, np.float32))
+    there, counts = _counted(buckets)
+    weights = (1 + np.log(counts)) * inverse_frequency[there]
+    return SparseRow(there, weights / np.float32(math.sqrt(float(weights @ weights)) or 1.0))
+
+
+def _counted(buckets: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.intp], F32]:
+    """Different buckets, rising, and how often each comes: np.unique in a third of its time for a few hundred."""
+    ordered = buckets.astype(_BUCKET)
+    ordered.sort(kind="stable")  # by radix, since these are of 16 bits
+    first = np.empty(len(ordered), np.bool_)
+    first[0] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    starts = np.flatnonzero(first)
+    counts = np.empty(len(starts), np.float32)
+    counts[:-1] = starts[1:] - starts[:-1]
+    counts[-1] = len(ordered) - starts[-1]
+    return ordered[starts].astype(np.intp), counts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
@@ -42,10 +42,11 @@ class _Judgement:
     confidence: float
     margin: float
     truncated: bool
+    decided: dict[tuple[str, frozenset[Feature], bool], RouteDecision] = field(default_factory=dict)
 
 
 class TwoStepRouter:
-    """Global step, then local step. Judgements of texts are cached by content; the local step is done anew each time.
+    """Global step, then local step. Judgements of texts are cached by content, and so are decisions without a penalty.
 
     features: what each expert can do. cache_entries: how many judgements are remembered, the most recent ones.
     ask_chars: the longest ask it makes use of. penalty: what the moment adds to an expert's cost.
@@ -104,7 +105,7 @@ class TwoStepRouter:
             draw = int.from_bytes(key[:7], "big") / 2**56
             judgement = self._cache[key] = await self._judge(ask.text, draw, timings_ms)
         local_s = self._clock()
-        decision = self._decide(ask, required, chosen, judgement)
+        decision = self._decided(ask, required, chosen, judgement)
         ended_s = self._clock()
         timings_ms["local"] = _ms(ended_s - local_s)
         timings_ms["total"] = _ms(ended_s - started_s)
@@ -131,6 +132,18 @@ class TwoStepRouter:
             margin=best - second,
             truncated=reading.truncated,
         )
+
+    def _decided(
+        self, ask: Ask, required: frozenset[Feature], profile: Profile, judgement: _Judgement
+    ) -> RouteDecision:
+        """As decided before, unless the moment has a say in it."""
+        if self._penalty is not None:
+            return self._decide(ask, required, profile, judgement)
+        key = profile.name, required, ask.clipped
+        known = judgement.decided.get(key)
+        if known is None:
+            known = judgement.decided[key] = self._decide(ask, required, profile, judgement)
+        return known
 
     def _decide(self, ask: Ask, required: frozenset[Feature], profile: Profile, judgement: _Judgement) -> RouteDecision:
         by_quality = profile.costs is not None and bool(judgement.qualities)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Labels = npt.NDArray[np.int64]
 
 _ROUNDING: Final = 1e-6
-WORTH: Final = 0.015  # of log loss, that is nats a text: less is not worth another part's time
+WORTH: Final = 0.03  # of log loss, that is nats a text: less is not worth another part's time
 _EQUAL_WORTH: Final = 0.001  # of the error, as its root: what an equal voice may cost
 _LEAST_WEIGHT: Final = 0.02  # of the largest: a part that adds less is not worth its time
 

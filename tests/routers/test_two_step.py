@@ -14,9 +14,10 @@ from experts.errors import UnknownExpert, UnsupportedField
 from experts.types import Category, ExpertId, Feature
 from routers.ask import Ask
 from routers.batching import BatchingReader
+from routers.budget import Costs
 from routers.categories import ExampleHead
 from routers.two_step import TwoStepRouter
-from routers.types import Encoded, Profile
+from routers.types import Encoded, Opinions, Profile
 
 CODE, CHAT = Category("code"), Category("chat")
 CODER, TALKER, STRONG = ExpertId("coder"), ExpertId("talker"), ExpertId("strong")
@@ -138,3 +139,39 @@ async def test_a_caller_that_leaves_and_one_that_fails_harm_nobody_else() -> Non
     assert (await last).truncated is False
     assert ["code leaves"] not in encoder.batches
     batching.close()
+
+
+async def test_a_decision_is_remembered_for_each_profile_and_need() -> None:
+    other = Profile("other", STRONG, {CODE: (STRONG,)}, 0.0)
+    subject = router(other=other)
+    ask = Ask("code code")
+    first = await subject.route(ask)
+    assert (await subject.route(ask)).experts is first.experts
+    assert (await subject.route(ask, profile="other")).expert == STRONG
+    assert (await subject.route(Ask("chat"), frozenset({Feature.TOOLS}))).expert == CODER
+    assert (await subject.route(Ask("chat"))).expert == TALKER
+
+
+async def test_what_the_moment_adds_is_asked_for_every_time() -> None:
+    asked: list[ExpertId] = []
+
+    def penalty(expert: ExpertId) -> float:
+        asked.append(expert)
+        return 0.0
+
+    costs = Profile("auto", TALKER, {}, 0.0, costs=Costs())
+    subject = TwoStepRouter(BatchingReader(WordEncoder(), Rated()), {"auto": costs}, FEATURES, penalty=penalty)
+    for _ in range(2):
+        await subject.route(Ask("code"))
+    assert len(asked) == 2 * len(set(asked))
+
+
+class Rated:
+    """A head that knows two experts' qualities."""
+
+    categories: tuple[Category, ...] = ()
+    experts = (CODER, TALKER)
+
+    def opinions(self, encoded: Encoded) -> Opinions:
+        n = len(encoded)
+        return Opinions(np.zeros((n, 0), np.float32), np.tile(np.array([[0.9, 0.1]], np.float32), (n, 1)), np.zeros(n))

@@ -85,7 +85,7 @@ class Scheduler:
     def request(
         self, expert_id: ExpertId, now_s: float, *, session: str | None = None, max_wait_s: float | None = None
     ) -> tuple[Ticket, list[Effect]]:
-        """Ask for a lease. A ticket that comes back with its `resident` set is granted already."""
+        """Ask for a lease. A ticket that comes back with its `resident` set is granted; no effect says so again."""
         for policy in self._policies:
             policy.used(Use(expert_id, now_s, session))
         ticket = Ticket(expert_id, now_s, now_s + (self.rules.max_wait_s if max_wait_s is None else max_wait_s))
@@ -99,7 +99,8 @@ class Scheduler:
         ticket.cold = True
         self.tally.missed(resident)
         self._queue.add(ticket)
-        return ticket, self._pump(now_s)
+        effects = self._pump(now_s)  # its expert may be spared just now, for being asked for
+        return ticket, [e for e in effects if not (isinstance(e, Grant) and e.ticket is ticket)]
 
     def withdraw(self, ticket: Ticket, now_s: float) -> list[Effect]:
         """End a ticket, queued or granted; ending it again does nothing."""

@@ -59,7 +59,6 @@ def test_no_budget_is_overdrawn_and_what_is_left_out_fits_nowhere(
     assert min(free) >= 0
     held = sum(footprints[expert].host_bytes for expert in staged)
     assert held <= host
-    for expert in footprints:
-        size = footprints[expert]
+    for expert, size in footprints.items():
         assert expert in on_device or size.device_bytes == 0 or size.device_bytes > max(free)
         assert expert in staged or size.host_bytes == 0 or size.host_bytes > host - held

@@ -30,7 +30,7 @@ def begin_by(dues: Sequence[Due]) -> dict[ExpertId, float]:
     under_way_s = max((due.reads_s for due in dues), default=0.0)
     found: dict[ExpertId, float] = {}
     latest_s = float("inf")
-    for due in sorted(dues, key=lambda due: due.start_by_s, reverse=True):
+    for due in reversed(sorted(dues, key=lambda due: due.start_by_s)):  # noqa: C413 - ties in the order of service
         found[due.expert_id] = due.start_by_s - due.then_s
         if due.reads_s:
             latest_s = min(latest_s, due.start_by_s - due.then_s) - due.reads_s

@@ -113,9 +113,14 @@ def test_a_promise_that_cannot_be_kept_at_any_rate_is_named() -> None:
         find_rate(rows(50), SETTING, 0.001)
 
 
-def test_a_slower_bound_of_time_never_finds_a_lower_rate() -> None:
-    rates = [find_rate(rows(300), SETTING, bound_s, precision=0.02)[0] for bound_s in (3.5, 6.0, 12.0)]
+def test_more_time_never_finds_a_lower_rate() -> None:
+    rates = [find_rate(rows(300), SETTING, bound_s, precision=0.02)[0] for bound_s in (3.2, 4.0, 5.0)]
     assert rates == sorted(rates)
+
+
+def test_a_trace_so_short_that_any_rate_will_do_is_named() -> None:
+    with pytest.raises(ConfigError, match="is kept even if all 5 requests come at once"):
+        find_rate(rows(5), SETTING, 60.0)
 
 
 def test_an_expert_that_fits_no_device_and_a_policy_that_is_none_are_named() -> None:

@@ -67,11 +67,13 @@ class Scheduler:
             host_bytes,
             policy=host_policy,
             costs=self.costs,
-            is_resident=lambda expert_id: self.ledger.get(expert_id) is not None,
+            is_resident=lambda expert_id: (own := self.ledger.get(expert_id)) is not None and not own.foreseen,
             stagings=self.rules.stagings,
         )
         self._policies = (self._policy, host_policy)
-        self._foresight = Foresight(self._policy, self.ledger, self.host, self._footprints, self.rules)
+        self._foresight = Foresight(
+            self._policy, self.ledger, self.host, self._footprints, self.rules, reload_s=self._load_s
+        )
         self._breaker = Breaker(self.rules.retry_after_s, self.rules.most_rest_s)
         self._queue = Waiting()
         self._lease_s = 0.0
@@ -238,7 +240,7 @@ class Scheduler:
         for resident in rooms.spared():
             effects += self._grant_all(resident)
         if not self._queue:
-            effects += self._foresee(now_s)
+            effects += self._foresee(now_s)  # whoever waits needs no room before the disk has read
         return effects
 
     def _advance(self, expert_id: ExpertId, rooms: Rooms, now_s: float, *, urgent: bool) -> list[Effect]:

@@ -25,7 +25,9 @@ MIX = Mix(experts=6, zipf=1.0, sessions=8, stickiness=0.5)
 SETTING = Setting(FAST, MIX, expert_bytes=SIZE, rules=Rules(loads=1, max_wait_s=20.0))
 
 
-def fate(at_s: float, wait_s: float | None, ttft_s: float | None, total_s: float | None, hit: bool = False) -> Served:
+def fate(
+    at_s: float, wait_s: float | None, ttft_s: float | None, total_s: float | None, *, hit: bool = False
+) -> Served:
     return Served(Arrival(at_s, ExpertId("expert-00"), "one", 1, 1), wait_s, ttft_s, total_s, hit)
 
 
@@ -34,7 +36,12 @@ def test_figures_by_hand() -> None:
     tally = scheduler.tally
     tally.loads.update({Tier.HOST: 3, Tier.DISK: 1})
     tally.stagings, tally.moved_bytes, tally.hidden, tally.wasted = 2, 2_500_000_000, 1, 2
-    served = [fate(0, 0.0, 1.0, 2.0, hit=True), fate(1, 4.0, 5.0, 9.0), fate(2, None, None, None), fate(3, 1.0, 3.0, 4.0)]
+    served = [
+        fate(0, 0.0, 1.0, 2.0, hit=True),
+        fate(1, 4.0, 5.0, 9.0),
+        fate(2, None, None, None),
+        fate(3, 1.0, 3.0, 4.0),
+    ]
     found = figures(served, scheduler, SETTING, 4.0)
     assert (found.requests, found.completed, found.refused) == (4, 3, 1)
     assert found.hit_ratio == 0.25

@@ -84,8 +84,8 @@ class WaitsForever(Scheduler):
 class GrantsBeforeItIsReady(Scheduler):
     """Grants at the first byte of a load."""
 
-    def _start_load(self, expert_id: ExpertId, device: int) -> Load:
-        load = super()._start_load(expert_id, device)
+    def _start_load(self, expert_id: ExpertId, device: int, *, foreseen: bool = False) -> Load:
+        load = super()._start_load(expert_id, device, foreseen=foreseen)
         load.resident.state = ResidentState.READY
         return load
 

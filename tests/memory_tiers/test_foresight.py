@@ -24,6 +24,7 @@ class Scene:
 
     def __init__(self, asked: dict[ExpertId, int], *, devices: Sequence[int] = (20,), host: int = 0) -> None:
         self.policy = Default()
+        self.reload_s: dict[ExpertId, float] = {}
         for turn in range(max(asked.values())):  # the rarely asked were asked for long ago
             for expert in (e for e, times in asked.items() if turn < times):
                 self.policy.used(Use(expert, NOW - 1))
@@ -48,7 +49,9 @@ class Scene:
 
     def foresight(self, *, better_by: float = 2.0, prefetch: bool = True) -> Foresight:
         rules = Rules(quantum_s=1.0, prefetch=prefetch, better_by=better_by)
-        return Foresight(self.policy, self.ledger, self.host, self.footprints, rules)
+        return Foresight(
+            self.policy, self.ledger, self.host, self.footprints, rules, reload_s=lambda e: self.reload_s.get(e, 1.0)
+        )
 
     def move(
         self, *, pinned: Collection[ExpertId] = (), resting: Collection[ExpertId] = (), better_by: float = 2.0
@@ -71,6 +74,17 @@ def test_somebody_idle_goes_only_for_one_that_is_so_many_times_likelier() -> Non
     assert scene.move(better_by=1e6) is None
     rare.leases = 1
     assert scene.move() is None  # B is as likely as C
+
+
+def test_one_that_would_have_to_be_read_from_disk_again_is_dear_to_lose() -> None:
+    scene = Scene({A: 4, B: 40, C: 40})
+    scene.resident(A)
+    scene.resident(B)
+    assert scene.move() is not None
+    scene.reload_s[A] = 30.0
+    assert scene.move() is None
+    scene.reload_s[C] = 30.0
+    assert scene.move() is not None
 
 
 def test_who_is_pinned_or_came_just_now_does_not_go() -> None:
@@ -117,7 +131,7 @@ def test_weights_are_read_into_host_memory_first_those_of_experts_that_are_away_
 def test_a_policy_without_a_predictor_foresees_nothing_and_neither_do_rules_without_prefetching() -> None:
     scene = Scene({A: 9})
     assert scene.foresight(prefetch=False).next_move(NOW, (), ()) is None
-    blind = Foresight(Lru(), scene.ledger, scene.host, scene.footprints, Rules())
+    blind = Foresight(Lru(), scene.ledger, scene.host, scene.footprints, Rules(), reload_s=lambda _: 1.0)
     assert blind.next_move(NOW, (), ()) is None
 
 

@@ -295,8 +295,13 @@ class Scheduler:
     def _due(self, expert_id: ExpertId) -> Due:
         """Running answers have to end before it is loaded, and one of them may have begun just now."""
         reads_s = 0.0 if self.host.holds(expert_id) else self._stage_s(expert_id)
-        then_s = 2 * self._lease_s + self._load_s(expert_id)
-        return Due(expert_id, self._queue.start_by_s(expert_id), reads_s, then_s - reads_s)
+        then_s = 2 * self._lease_s + self._last_leg_s(expert_id)
+        return Due(expert_id, self._queue.start_by_s(expert_id), reads_s, then_s)
+
+    def _load_s(self, expert_id: ExpertId) -> float:
+        """Until it would be ready, from where its weights are now."""
+        seconds = self._last_leg_s(expert_id)
+        return seconds if self.host.holds(expert_id) else seconds + self._stage_s(expert_id)
 
     def _stage_s(self, expert_id: ExpertId) -> float:
         """What reading the weights into host memory takes; 0 for those that never are."""
@@ -304,12 +309,9 @@ class Scheduler:
             return 0.0
         return self.costs.seconds(expert_id, DISK_TO_HOST, self._footprints[expert_id].host_bytes)
 
-    def _load_s(self, expert_id: ExpertId) -> float:
-        footprint, move = self._footprints[expert_id], DISK_TO_DEVICE
-        if self.host.can_hold(expert_id):
-            move = HOST_TO_DEVICE
-        seconds = self.costs.seconds(expert_id, move, footprint.device_bytes)
-        return seconds if self.host.holds(expert_id) else seconds + self._stage_s(expert_id)
+    def _last_leg_s(self, expert_id: ExpertId) -> float:
+        move = HOST_TO_DEVICE if self.host.can_hold(expert_id) else DISK_TO_DEVICE
+        return self.costs.seconds(expert_id, move, self._footprints[expert_id].device_bytes)
 
     def _losses(self, residents: Sequence[Resident], now_s: float) -> list[float]:
         candidates = [Candidate(r.expert_id, r.device_bytes, self._load_s(r.expert_id)) for r in residents]

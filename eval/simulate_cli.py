@@ -63,6 +63,7 @@ def simulate_verb(  # noqa: PLR0913 - an option is an argument
     rate: Annotated[float | None, typer.Option(help="Mean requests a second; default: the trace's own.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Only the first so many seconds of the trace.")] = None,
     max_wait_s: Annotated[float, typer.Option(help="Within which a request is to have its expert.")] = 60.0,
+    prefetch: Annotated[bool, typer.Option(help="Bring experts in before anybody asks.")] = True,
     start: Annotated[str, typer.Option(help="`placed`: likeliest experts are in place; `cold`: none.")] = "placed",
     find: Annotated[bool, typer.Option("--find-rate", help="Find the highest rate that keeps --p95-ttft.")] = False,
     p95_ttft: Annotated[float, typer.Option(help="Seconds to the first token that count as good.")] = 10.0,
@@ -107,7 +108,7 @@ def simulate_verb(  # noqa: PLR0913 - an option is an argument
         expert_bytes=expert_bytes,
         device_slots=device_slots,
         host_slots=host_slots,
-        rules=Rules(loads=1, max_wait_s=max_wait_s),
+        rules=Rules(loads=1, max_wait_s=max_wait_s, prefetch=prefetch),
         placed=start == "placed",
         seed=seed,
     )

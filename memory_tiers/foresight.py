@@ -11,7 +11,7 @@ from memory_tiers.policies.default import Default
 from memory_tiers.types import Resident, ResidentState
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from experts.types import ExpertId
     from memory_tiers.host_tier import HostTier
@@ -32,7 +32,10 @@ class Foreseen:
 
 
 class Foresight:
-    """Guesses by the policy's own predictor; a policy without one foresees nothing."""
+    """Guesses by the policy's own predictor; a policy without one foresees nothing.
+
+    reload_s: what loading an expert takes from where its weights are now, or would be once it left its device.
+    """
 
     def __init__(
         self,
@@ -41,12 +44,15 @@ class Foresight:
         host: HostTier,
         footprints: Mapping[ExpertId, Footprint],
         rules: Rules,
+        *,
+        reload_s: Callable[[ExpertId], float],
     ) -> None:
         self._predictor = policy.predictor if isinstance(policy, Default) and rules.prefetch else None
         self._ledger = ledger
         self._host = host
         self._footprints = footprints
         self._rules = rules
+        self._reload_s = reload_s
 
     def next_move(self, now_s: float, pinned: Collection[ExpertId], resting: Collection[ExpertId]) -> Foreseen | None:
         """The best move, if one is worth it while nobody waits. pinned: who stays. resting: who is not to be tried."""
@@ -66,7 +72,10 @@ class Foresight:
         return Foreseen(stage=max(away or fitting, key=lambda e: chances[e]))
 
     def _load(self, chances: Mapping[ExpertId, float], now_s: float, pinned: Collection[ExpertId]) -> Foreseen | None:
-        """The likeliest that is not there, if it beats all together who would have to go for it."""
+        """The one that saves most seconds, if these are more than losing those costs who would have to go for it.
+
+        One without a copy in host memory is dear to lose, however rarely it is asked for: it would be read again.
+        """
         ready = [
             e
             for e in chances
@@ -76,7 +85,8 @@ class Foresight:
         ]
         if not ready:
             return None
-        best = max(ready, key=lambda e: chances[e])
+        best = max(ready, key=lambda e: chances[e] * self._reload_s(e))
+        saves_s = chances[best] * self._reload_s(best)
         need = self._footprints[best].device_bytes
         for device in range(len(self._ledger.budgets_bytes)):
             missing = need - self._ledger.free_bytes(device)
@@ -86,11 +96,11 @@ class Foresight:
                 for r in self._ledger
                 if r.device == device and r.evictable and r.ready_s <= settled_s and r.expert_id not in pinned
             ]
-            losses = [chances.get(r.expert_id, 0.0) for r in idle]
+            losses = [chances.get(r.expert_id, 0.0) * self._reload_s(r.expert_id) for r in idle]
             try:
                 places = cheapest_set([r.device_bytes for r in idle], losses, missing)
             except TierFull:
                 continue
-            if chances[best] > self._rules.better_by * sum(losses[place] for place in places):
+            if saves_s > self._rules.better_by * sum(losses[place] for place in places):
                 return Foreseen(load=best, device=device, victims=tuple(idle[place] for place in places))
         return None

@@ -45,11 +45,13 @@ class HostTier:
         self._is_resident = is_resident
         self._stagings = stagings
         self._unstageable: set[ExpertId] = set()
+        self._distrusted: set[ExpertId] = set()  # until a load from disk shows that the weights are good
 
     def can_hold(self, expert_id: ExpertId) -> bool:
         """Whether the expert's weights are ever read into host memory first."""
         need = self._footprints[expert_id].host_bytes
-        return 0 < need <= self.ledger.budget_bytes and expert_id not in self._unstageable
+        fits = 0 < need <= self.ledger.budget_bytes
+        return fits and expert_id not in self._unstageable and expert_id not in self._distrusted
 
     def holds(self, expert_id: ExpertId) -> bool:
         """Whether its weights are there in full."""
@@ -101,10 +103,15 @@ class HostTier:
         """A copy's memory is back."""
         self.ledger.discharge(copy)
 
-    def forget(self, expert_id: ExpertId) -> list[Effect]:
-        """Give a copy up that a load from it failed on: the next one reads the disk."""
+    def distrust(self, expert_id: ExpertId) -> list[Effect]:
+        """Give a copy up that a load from it failed on: the next load reads the disk, and so do those after it."""
+        self._distrusted.add(expert_id)
         copy = self.ledger.get(expert_id)
         return [] if copy is None or copy.readers or copy.state is not CopyState.READY else [self._drop(copy)]
+
+    def trust(self, expert_id: ExpertId) -> None:
+        """A load from disk ended well: it was the copy that was bad, and a new one may be made."""
+        self._distrusted.discard(expert_id)
 
     def _make_room(self, need_bytes: int, wanted: set[ExpertId], now_s: float) -> list[Effect]:
         idle = {

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from experts.errors import ExpertUnreachable, QueueFull, TierFull
 from memory_tiers.breaker import Breaker
 from memory_tiers.costs import DISK_TO_DEVICE, DISK_TO_HOST, HOST_TO_DEVICE, MoveCosts
+from memory_tiers.deadlines import Due, begin_by
 from memory_tiers.foresight import Foresight
 from memory_tiers.host_tier import HostTier
 from memory_tiers.ledger import DeviceLedger
@@ -67,11 +68,13 @@ class Scheduler:
             host_bytes,
             policy=host_policy,
             costs=self.costs,
-            is_resident=lambda expert_id: self.ledger.get(expert_id) is not None,
+            is_resident=lambda expert_id: (own := self.ledger.get(expert_id)) is not None and not own.foreseen,
             stagings=self.rules.stagings,
         )
         self._policies = (self._policy, host_policy)
-        self._foresight = Foresight(self._policy, self.ledger, self.host, self._footprints, self.rules)
+        self._foresight = Foresight(
+            self._policy, self.ledger, self.host, self._footprints, self.rules, reload_s=self._load_s
+        )
         self._breaker = Breaker(self.rules.retry_after_s, self.rules.most_rest_s)
         self._queue = Waiting()
         self._lease_s = 0.0
@@ -85,7 +88,7 @@ class Scheduler:
     def request(
         self, expert_id: ExpertId, now_s: float, *, session: str | None = None, max_wait_s: float | None = None
     ) -> tuple[Ticket, list[Effect]]:
-        """Ask for a lease. A ticket that comes back with its `resident` set is granted already."""
+        """Ask for a lease. A ticket that comes back with its `resident` set is granted; no effect says so again."""
         for policy in self._policies:
             policy.used(Use(expert_id, now_s, session))
         ticket = Ticket(expert_id, now_s, now_s + (self.rules.max_wait_s if max_wait_s is None else max_wait_s))
@@ -99,7 +102,8 @@ class Scheduler:
         ticket.cold = True
         self.tally.missed(resident)
         self._queue.add(ticket)
-        return ticket, self._pump(now_s)
+        effects = self._pump(now_s)  # its expert may be spared just now, for being asked for
+        return ticket, [e for e in effects if not (isinstance(e, Grant) and e.ticket is ticket)]
 
     def withdraw(self, ticket: Ticket, now_s: float) -> list[Effect]:
         """End a ticket, queued or granted; ending it again does nothing."""
@@ -117,6 +121,8 @@ class Scheduler:
         resident.last_used_s = resident.ready_s = now_s
         self._read(resident, took_s)
         self._breaker.healthy(resident.expert_id)
+        if resident.source is Tier.DISK:
+            self.host.trust(resident.expert_id)
         self._policy.admitted(resident.expert_id, now_s)
         return [*self._grant_all(resident), *self._pump(now_s)]
 
@@ -128,7 +134,7 @@ class Scheduler:
         self.ledger.discharge(resident)
         self._read(resident, None)
         if resident.source is Tier.HOST:
-            return [*self.host.forget(resident.expert_id), *self._pump(now_s)]
+            return [*self.host.distrust(resident.expert_id), *self._pump(now_s)]
         self._breaker.failed(resident.expert_id, error, now_s)
         failed: list[Effect] = [Fail(ticket, error) for ticket in self._queue.take(resident.expert_id)]
         return failed + self._pump(now_s)
@@ -172,10 +178,11 @@ class Scheduler:
     def wake_at_s(self, now_s: float) -> float:
         """When something is to be decided anew though no event comes; infinite where nobody waits."""
         later = [r.ready_s + self.rules.quantum_s for r in self.ledger if self._queue and r.state is _READY]
+        later += self._begin_by_s().values()
         for expert_id in self._queue.experts:
             start_by_s = self._queue.start_by_s(expert_id)
             later += [self._queue.first(expert_id).arrived_s + self.rules.join_window_s, start_by_s]
-            later.append(start_by_s - self._ahead_s(expert_id))
+            later.append(start_by_s + self._stage_s(expert_id))
         return min((at_s for at_s in later if at_s > now_s), default=float("inf"))
 
     def placement(self, order: Sequence[ExpertId]) -> list[tuple[ExpertId, Tier]]:
@@ -232,15 +239,16 @@ class Scheduler:
             return effects
         rooms = Rooms(self.ledger, lambda some: self._losses(some, now_s), self.pinned, self.rules, now_s)
         effects += [self._start_unload(victim) for victim in rooms.overdrawn()]
-        for expert_id in self._queue.order(lambda e: self._urgent(e, now_s), now_s):
-            effects += self._advance(expert_id, rooms, now_s)
+        urgent = {expert_id for expert_id, begin_s in self._begin_by_s().items() if begin_s <= now_s}
+        for expert_id in self._queue.order(urgent.__contains__, now_s):
+            effects += self._advance(expert_id, rooms, now_s, urgent=expert_id in urgent)
         for resident in rooms.spared():
             effects += self._grant_all(resident)
         if not self._queue:
-            effects += self._foresee(now_s)
+            effects += self._foresee(now_s)  # whoever waits needs no room before the disk has read
         return effects
 
-    def _advance(self, expert_id: ExpertId, rooms: Rooms, now_s: float) -> list[Effect]:
+    def _advance(self, expert_id: ExpertId, rooms: Rooms, now_s: float, *, urgent: bool) -> list[Effect]:
         """One step for those who wait for an expert."""
         resident = self.ledger.get(expert_id)
         if resident is not None:
@@ -250,7 +258,6 @@ class Scheduler:
         if self.host.can_hold(expert_id) and not self.host.holds(expert_id):
             return self.host.demand(expert_id, self._queue.experts, now_s)
         patient = now_s < self._queue.first(expert_id).arrived_s + self.rules.join_window_s
-        urgent = self._urgent(expert_id, now_s)
         loading = sum(r.state is _LOADING and r.device_bytes > 0 for r in self.ledger)
         may_load = loading < self.rules.loads or not need_bytes
         found = rooms.find(Wanted(need_bytes, patient and not urgent, urgent), may_load=may_load)
@@ -271,32 +278,45 @@ class Scheduler:
 
     def _give_up(self, now_s: float) -> list[Effect]:
         """Refuse those whose time is over and whose weights are not even on their way."""
-        over = [ticket for ticket in self._queue.overdue(now_s) if not self._coming(ticket.expert_id)]
+        over = [ticket for ticket in self._queue.overdue(now_s) if not self._coming(ticket, now_s)]
         for ticket in over:
             self._queue.remove(ticket)
         self.tally.refused += len(over)
         problem = "no room for expert {!r} within {:.3g} s"
         return [Fail(t, QueueFull(problem.format(t.expert_id, now_s - t.arrived_s))) for t in over]
 
-    def _coming(self, expert_id: ExpertId) -> bool:
-        resident = self.ledger.get(expert_id)
-        return resident is not None and resident.state is _LOADING
+    def _coming(self, ticket: Ticket, now_s: float) -> bool:
+        """Whether its load has begun, or the weights are read and there is time left of what reading them takes."""
+        resident = self.ledger.get(ticket.expert_id)
+        if resident is not None and resident.state is _LOADING:
+            return True
+        copy = self.host.ledger.get(ticket.expert_id)
+        return copy is not None and now_s < ticket.start_by_s + self._stage_s(ticket.expert_id)
 
-    def _urgent(self, expert_id: ExpertId, now_s: float) -> bool:
-        return now_s >= self._queue.start_by_s(expert_id) - self._ahead_s(expert_id)
+    def _begin_by_s(self) -> dict[ExpertId, float]:
+        """Of each expert that is waited for, from when on it comes before those that are not pressed."""
+        return begin_by([self._due(expert_id) for expert_id in self._queue.experts])
 
-    def _ahead_s(self, expert_id: ExpertId) -> float:
-        """How long before its time is over an expert has to come first: running answers end, then it is loaded."""
-        return 2 * self._lease_s + self._load_s(expert_id)
+    def _due(self, expert_id: ExpertId) -> Due:
+        """Running answers have to end before it is loaded, and one of them may have begun just now."""
+        reads_s = 0.0 if self.host.holds(expert_id) else self._stage_s(expert_id)
+        then_s = 2 * self._lease_s + self._last_leg_s(expert_id)
+        return Due(expert_id, self._queue.start_by_s(expert_id), reads_s, then_s)
 
     def _load_s(self, expert_id: ExpertId) -> float:
-        footprint, move = self._footprints[expert_id], DISK_TO_DEVICE
-        if self.host.can_hold(expert_id):
-            move = HOST_TO_DEVICE
-        seconds = self.costs.seconds(expert_id, move, footprint.device_bytes)
-        if move is HOST_TO_DEVICE and not self.host.holds(expert_id):
-            seconds += self.costs.seconds(expert_id, DISK_TO_HOST, footprint.host_bytes)
-        return seconds
+        """Until it would be ready, from where its weights are now."""
+        seconds = self._last_leg_s(expert_id)
+        return seconds if self.host.holds(expert_id) else seconds + self._stage_s(expert_id)
+
+    def _stage_s(self, expert_id: ExpertId) -> float:
+        """What reading the weights into host memory takes; 0 for those that never are."""
+        if not self.host.can_hold(expert_id):
+            return 0.0
+        return self.costs.seconds(expert_id, DISK_TO_HOST, self._footprints[expert_id].host_bytes)
+
+    def _last_leg_s(self, expert_id: ExpertId) -> float:
+        move = HOST_TO_DEVICE if self.host.can_hold(expert_id) else DISK_TO_DEVICE
+        return self.costs.seconds(expert_id, move, self._footprints[expert_id].device_bytes)
 
     def _losses(self, residents: Sequence[Resident], now_s: float) -> list[float]:
         candidates = [Candidate(r.expert_id, r.device_bytes, self._load_s(r.expert_id)) for r in residents]

@@ -35,6 +35,7 @@ NAIVE: Final = {"fifo-": False, "group-": True}  # prefix of an eviction policy'
 WINDOW: Final = 64  # requests ahead that SRP and SCH look at
 _HALVINGS: Final = 7
 _FIRST_RATE: Final = 0.25
+_MOST_RATE: Final = 1000.0  # as good as all at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ def find_rate(
     """The highest mean rate at which 95% of all requests have their first token within `p95_ttft_s`.
 
     Doubles until it is too much, then halves what lies between. Refused requests have none. Raises: ConfigError:
-    even the lowest rate is too much.
+    even the lowest rate is too much, or no rate is, so few requests there are.
     """
 
     def holds(rate: float) -> Figures | None:
@@ -179,6 +180,8 @@ def find_rate(
     bad = good * 2
     while (more := holds(bad)) is not None:
         good, best, bad = bad, more, bad * 2
+        if good > _MOST_RATE:
+            raise ConfigError("--p95-ttft", p95_ttft_s, f"is kept even if all {len(rows)} requests come at once")
     for _ in range(_HALVINGS):
         if bad - good <= precision * good:
             break

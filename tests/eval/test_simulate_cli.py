@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from eval.reporting import figure_file
 from eval.simulate_cli import simulate_verb
 from eval.simulation.generated import poisson_rows
 from eval.simulation.tables import hardware_markdown
-from experts.errors import ConfigError
+from experts.errors import ConfigError, InvalidConfig
 from tests.simulation_cases import published
 
 ROOT = Path(__file__).parents[2]
@@ -108,6 +110,9 @@ def test_tables_are_printed_without_json(trace: Path) -> None:
         (("--trace", "TRACE", "--rates", "1,-2"), "--rates"),
         (("--trace", "TRACE", "--rates", "1,x"), "--rates"),
         (("--trace", "TRACE", "--start", "warm"), "--start"),
+        (("--trace", "TRACE", "--policy", "best"), "--policy"),
+        (("--trace", "TRACE", "--policy", "fifo-best"), "--policy"),
+        (("--trace", "TRACE", "--mix", "zipff"), "mix"),
         (("--trace", "TRACE", "--experts-sweep", "10"), "--experts-sweep"),
         (("--experts-sweep", "10,2.5"), "--experts-sweep"),
         (("--experts-sweep", ","), "--experts-sweep"),
@@ -119,6 +124,53 @@ def test_what_is_wrong_is_named(arguments: tuple[str, ...], key: str, trace: Pat
     with pytest.raises(ConfigError) as caught:
         run(*(str(trace) if word == "TRACE" else word for word in arguments))
     assert caught.value.key == key
+
+
+@pytest.mark.parametrize("policy", ["fifo-lru", "fifo-lfu", "group-lru", "default"])
+def test_the_document_has_what_comparisons_read(trace: Path, policy: str) -> None:
+    settings = (
+        "--experts", 50, "--device-slots", 8, "--host-slots", 38, "--zipf", "1.0", "--stickiness", 0.5, "--seed", 3,
+        "--policy", policy,
+    )  # fmt: skip
+    document = run("--trace", trace, *settings, "--rate", 0.5)
+    assert {"completed", "hit_ratio", "swaps_per_1000", "ttft_s", "max_wait_s", "hidden_swap_ratio"} <= document.keys()
+    assert {"mean", "p50", "p95", "p99"} <= document["ttft_s"].keys()
+    assert (document["policy"], document["seed"], document["offered_rps"]) == (policy, 3, 0.5)
+    assert "rate_rps" not in document
+
+
+def test_the_rate_that_is_found_is_in_the_document(trace: Path) -> None:
+    settings = ("--trace", trace, "--experts", 20, "--device-slots", 4, "--host-slots", 20, "--policy", "group-lru")
+    found = run(*settings, "--find-rate", "--p95-ttft", 6)
+    assert found["slo_ratio"] >= 0.95
+    assert found["rate_rps"] == found["offered_rps"]
+    more = run(*settings, "--rate", found["rate_rps"] * 1.05, "--p95-ttft", 6)
+    assert more["slo_ratio"] < 0.95
+
+
+def test_nothing_is_foreseen_without_prefetching(trace: Path) -> None:
+    settings = ("--trace", trace, "--mix", "agents", "--device-slots", 8, "--host-slots", 38, "--rate", 0.2)
+    assert run(*settings)["hidden_swap_ratio"] > 0.05
+    without = run(*settings, "--no-prefetch")
+    assert (without["hidden_swap_ratio"], without["wasted_swap_ratio"]) == (0, 0)
+
+
+def test_a_trace_of_no_known_shape_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("remember the milk\n")
+    with pytest.raises(InvalidConfig, match=r"notes\.txt[\s\S]*remember the milk"):
+        run("--trace", path)
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--policy", "best"), ("--mix", "zipff"), ("--hardware", "tpu"), ("--start", "warm")]
+)
+def test_a_refused_setting_ends_the_command_as_those_of_other_verbs_do(trace: Path, wrong: tuple[str, str]) -> None:
+    command = [sys.executable, "-m", "coe_gateway.cli", "simulate", "--trace", str(trace), *wrong]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 3
+    assert wrong[1] in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_trace_that_names_its_experts_brings_no_others(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def devices(draw: st.DrawFn) -> tuple[list[Resident], dict[ExpertId, float], int
     for number, size in enumerate(sizes):
         state = draw(st.sampled_from([ResidentState.READY] * 3 + list(ResidentState)))
         leases = draw(st.sampled_from([0, 0, 1])) if state is ResidentState.READY else 0
-        residents.append(Resident(ExpertId(f"e{number}"), size, state, leases))
+        residents.append(Resident(ExpertId(f"e{number}"), size, state=state, leases=leases))
     losses = {r.expert_id: float(draw(st.integers(1, 20))) for r in residents}
     return residents, losses, draw(st.integers(0, CAPACITY))
 
@@ -103,7 +103,7 @@ def leased_too(
     residents: Iterable[Resident], losses: Mapping[ExpertId, float], need: int, capacity: int
 ) -> tuple[Resident, ...]:
     present = list(residents)
-    unleased = [Resident(r.expert_id, r.device_bytes, r.state, 0) for r in present]
+    unleased = [Resident(r.expert_id, r.device_bytes, state=r.state) for r in present]
     chosen = {v.expert_id for v in plan_cheapest_eviction(unleased, losses, need, capacity)}
     return tuple(r for r in present if r.expert_id in chosen)
 
@@ -133,7 +133,7 @@ def dearest_first(
 
 
 def resident(name: str, size: int, leases: int = 0) -> Resident:
-    return Resident(ExpertId(name), size, ResidentState.READY, leases)
+    return Resident(ExpertId(name), size, state=ResidentState.READY, leases=leases)
 
 
 CASES = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -99,7 +100,7 @@ def newest_first(residents: Iterable[Resident], need: int, capacity: int) -> tup
 
 
 def resident(name: str, size: int, used: float, leases: int = 0) -> Resident:
-    return Resident(ExpertId(name), size, ResidentState.READY, leases, used)
+    return Resident(ExpertId(name), size, state=ResidentState.READY, leases=leases, last_used_s=used)
 
 
 CASES = [
@@ -114,7 +115,7 @@ CASES = [
 def test_broken_planners_are_caught(broken: Planner) -> None:
     caught = 0
     for residents, need in CASES:
-        fresh = [Resident(r.expert_id, r.device_bytes, r.state, r.leases, r.last_used_s) for r in residents]
+        fresh = [replace(r) for r in residents]
         try:
             check(broken, fresh, need)
         except (AssertionError, pytest.fail.Exception):

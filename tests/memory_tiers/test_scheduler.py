@@ -7,6 +7,7 @@ from hypothesis import given
 
 from experts.errors import ExpertStartFailed, ExpertUnreachable, QueueFull, TierFull
 from experts.types import ExpertId
+from memory_tiers.costs import DISK_TO_HOST, HOST_TO_DEVICE
 from memory_tiers.rules import Rules
 from memory_tiers.scheduler import Scheduler
 from memory_tiers.types import Drop, Effect, Fail, Footprint, Grant, Load, Stage, Ticket, Tier, Unload
@@ -194,23 +195,85 @@ def test_weights_are_staged_before_anybody_makes_room_for_them() -> None:
     assert joined.resident is not None
 
 
-def test_a_load_from_host_memory_that_fails_is_tried_from_disk() -> None:
+def loads_of(effects: list[Effect]) -> list[Load]:
+    return [effect for effect in effects if isinstance(effect, Load)]
+
+
+def failed_from_host_memory() -> tuple[Scheduler, Ticket, list[Effect]]:
+    """A load from a copy has failed; what follows of it."""
+    scheduler = scheduler_of(host_bytes=200)
+    ticket, effects = scheduler.request(A, 0.0)
+    assert isinstance(effects[0], Stage)
+    [load] = loads_of(scheduler.staged(effects[0].copy, 1.0))
+    assert load.resident.source is Tier.HOST
+    return scheduler, ticket, scheduler.load_failed(load.resident, ExpertStartFailed("a", "a bad copy"), 2.0)
+
+
+def test_a_load_from_host_memory_that_fails_is_tried_once_more_from_disk() -> None:
+    scheduler, ticket, effects = failed_from_host_memory()
+    [load] = loads_of(effects)
+    assert load.resident.source is Tier.DISK
+    assert only(effects, Drop)
+    effects = scheduler.load_failed(load.resident, ExpertStartFailed("a", "a bad file"), 4.0)
+    assert [(e.ticket, str(e.error)) for e in effects if isinstance(e, Fail)] == [(ticket, "expert 'a': a bad file")]
+    _, effects = scheduler.request(A, 5.0)
+    assert [type(e) for e in effects] == [Fail]  # it rests
+    _, effects = scheduler.request(A, 60.0)
+    assert [load.resident.source for load in loads_of(effects)] == [Tier.DISK]
+
+
+def test_once_a_load_from_disk_was_good_copies_are_made_again() -> None:
+    scheduler, ticket, effects = failed_from_host_memory()
+    [drop] = [effect for effect in effects if isinstance(effect, Drop)]
+    scheduler.dropped(drop.copy, 2.0)
+    assert scheduler.loaded(loads_of(effects)[0].resident, 3.0)[0] == Grant(ticket)
+    scheduler.withdraw(ticket, 4.0)
+    [gone] = scheduler.evict(A)
+    assert isinstance(gone, Unload)
+    scheduler.unloaded(gone.resident, 5.0)
+    _, effects = scheduler.request(A, 6.0)
+    assert [type(e) for e in effects] == [Stage]
+
+
+def test_weights_that_cannot_be_read_into_host_memory_are_loaded_from_disk() -> None:
     scheduler = scheduler_of(host_bytes=200)
     _, effects = scheduler.request(A, 0.0)
     assert isinstance(effects[0], Stage)
-    effects = scheduler.staged(effects[0].copy, 1.0)
-    assert isinstance(effects[0], Load)
-    effects = scheduler.load_failed(effects[0].resident, ExpertStartFailed("a", "a bad copy"), 2.0)
-    assert [type(e) for e in effects] == [Drop]
-    assert isinstance(effects[0], Drop)
-    effects = scheduler.dropped(effects[0].copy, 2.0)
-    assert [type(e) for e in effects] == [Stage]  # read anew
+    assert [load.resident.source for load in loads_of(scheduler.stage_failed(effects[0].copy, 1.0))] == [Tier.DISK]
+
+
+def test_who_is_due_last_is_read_first_only_while_there_is_time() -> None:
+    sizes = {ExpertId(name): 30 for name in "abc"}
+    scheduler = scheduler_of(sizes, host_bytes=90, join_window_s=1000.0, max_wait_s=30.0)
+    for name in "abc":  # everybody's reading takes 10 s
+        scheduler.costs.observed(ExpertId(name), DISK_TO_HOST, 30, 10.0)
+        scheduler.costs.observed(ExpertId(name), HOST_TO_DEVICE, 30, 0.0)
+    _, effects = scheduler.request(C, 0.0)  # is read at once
+    scheduler.request(A, 1.0)
+    for _ in range(9):
+        scheduler.request(B, 2.0)  # a crowd, but who came first has to begin by 31 - 10 - 10
     assert isinstance(effects[0], Stage)
-    effects = scheduler.stage_failed(effects[0].copy, 3.0)
-    assert isinstance(effects[0], Load)
-    assert effects[0].resident.source is Tier.DISK
-    effects = scheduler.load_failed(effects[0].resident, ExpertStartFailed("a", "a bad file"), 4.0)
-    assert [str(e.error) for e in effects if isinstance(e, Fail)] == ["expert 'a': a bad file"]
+    effects = scheduler.staged(effects[0].copy, 11.5, 10.0)
+    assert [e.copy.expert_id for e in effects if isinstance(e, Stage)] == [A]
+
+
+def test_who_is_due_while_its_weights_are_read_is_not_refused_at_the_last_moment() -> None:
+    scheduler = scheduler_of(host_bytes=200, max_wait_s=10.0)
+    scheduler.costs.observed(A, DISK_TO_HOST, 60, 8.0)
+    ticket, effects = scheduler.request(A, 0.0)
+    assert scheduler.tick(10.0) == []  # the disk is slower than it was
+    assert isinstance(effects[0], Stage)
+    [load] = loads_of(scheduler.staged(effects[0].copy, 12.0, 12.0))
+    assert scheduler.loaded(load.resident, 12.5)[0] == Grant(ticket)
+
+
+def test_a_reading_that_never_ends_keeps_nobody_for_longer_than_one_reading() -> None:
+    scheduler = scheduler_of(host_bytes=200, max_wait_s=10.0)
+    scheduler.costs.observed(A, DISK_TO_HOST, 60, 8.0)
+    scheduler.request(A, 0.0)
+    assert scheduler.tick(17.9) == []
+    assert scheduler.wake_at_s(17.9) == 18.0
+    assert [type(e) for e in scheduler.tick(18.0)] == [Fail]
 
 
 def test_only_as_many_busy_experts_make_room_as_are_needed() -> None:

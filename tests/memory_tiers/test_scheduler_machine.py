@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import hypothesis.strategies as st
 from hypothesis import settings
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 
 from experts.errors import ExpertStartFailed
 from experts.types import ExpertId
+from memory_tiers.costs import DISK_TO_HOST
 from memory_tiers.policies import POLICIES
 from memory_tiers.rules import Rules
 from memory_tiers.scheduler import Scheduler
@@ -40,7 +52,10 @@ FOOTPRINTS = {
 }
 DEVICES, HOST = [100, 70], 130
 MAX_WAIT_S = 30.0
-NAMES = st.sampled_from(list(FOOTPRINTS))
+NAMES = st.sampled_from([name for name in FOOTPRINTS for _ in range(1 if name in {"huge", "remote"} else 3)])
+SESSIONS = st.sampled_from([None, "one", "two"])
+PATIENCE = st.sampled_from([None, None, 4.0, 300.0])
+SECONDS = st.sampled_from([0.1, 0.5, 5.0, 40.0])  # a fast machine, and one that stalls
 
 
 @dataclass
@@ -56,17 +71,30 @@ class Moves:
 class SchedulerMachine(RuleBasedStateMachine):
     """Plays the manager: performs effects in any order, at any later time."""
 
+    scheduler: Scheduler
+
     tickets = Bundle("tickets")
+    seen: ClassVar[Counter[str]] = Counter()  # in how many steps of all runs
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        rules = Rules(join_window_s=2.0, max_wait_s=MAX_WAIT_S, quantum_s=1.0, retry_after_s=3.0)
-        self.scheduler = self.make(rules)
         self.moves = Moves()
         self.waiting: dict[int, Ticket] = {}
         self.held: dict[int, Ticket] = {}
         self.kept: list[Ticket] = []  # so that no id comes twice
+        self.most_bytes = list(DEVICES)
+        self.begun = False
+
+    @initialize(
+        join_window_s=st.sampled_from([0.0, 2.0]),
+        quantum_s=st.sampled_from([0.0, 1.0]),
+        moves=st.integers(1, 2),
+        drains=st.integers(1, 2),
+    )
+    def begin(self, join_window_s: float, quantum_s: float, moves: int, drains: int) -> None:
+        rules = Rules(join_window_s, MAX_WAIT_S, quantum_s, drains, retry_after_s=3.0, loads=moves, stagings=moves)
+        self.scheduler = self.make(rules)
 
     def make(self, rules: Rules) -> Scheduler:
         return Scheduler(FOOTPRINTS, DEVICES, HOST, rules=rules, policy=POLICIES["default"])
@@ -105,16 +133,27 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert ticket.resident.state is ResidentState.READY, "granted before it was ready"
         self.held[id(ticket)] = ticket
 
-    @rule(target=tickets, expert=NAMES, session=st.sampled_from([None, "one", "two"]))
-    def request(self, expert: ExpertId, session: str | None) -> Ticket:
-        ticket, effects = self.scheduler.request(expert, self.now, session=session)
+    @rule(target=tickets, expert=NAMES, session=SESSIONS, wait_s=PATIENCE, settles=st.booleans())
+    def ask(self, expert: ExpertId, session: str | None, wait_s: float | None, settles: bool) -> Ticket:
+        return self.request(expert, session, wait_s, settles=settles)
+
+    def request(self, expert: ExpertId, session: str | None, wait_s: float | None, *, settles: bool) -> Ticket:
+        ticket, effects = self.scheduler.request(expert, self.now, session=session, max_wait_s=wait_s)
         self.kept.append(ticket)
         if ticket.resident is not None:
             self.held[id(ticket)] = ticket
+            assert not ticket.resident.draining, "joined one that makes room"
         else:
             self.waiting[id(ticket)] = ticket
         self.perform(effects)
+        if settles:
+            self.finish_everything()
         return ticket
+
+    @rule(target=tickets, experts=st.permutations(list("abcde")))
+    def fill(self, experts: list[str]) -> Any:
+        """As many as fit are leased, so that whoever comes next needs room that is in use."""
+        return multiple(*(self.request(ExpertId(name), None, None, settles=True) for name in experts))
 
     @rule(ticket=consumes(tickets), twice=st.booleans())
     def withdraw(self, ticket: Ticket, twice: bool) -> None:
@@ -124,8 +163,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         if twice:
             self.perform(self.scheduler.withdraw(ticket, self.now))
 
-    @rule(fails=st.booleans(), index=st.integers(0, 9))
-    def finish_load(self, fails: bool, index: int) -> None:
+    @rule(fails=st.booleans(), index=st.integers(0, 9), took_s=SECONDS)
+    def finish_load(self, fails: bool, index: int, took_s: float) -> None:
         if not self.moves.loading:
             return
         resident = self.moves.loading.pop(index % len(self.moves.loading))
@@ -133,7 +172,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             error = ExpertStartFailed(resident.expert_id, "no")
             self.perform(self.scheduler.load_failed(resident, error, self.now))
         else:
-            self.perform(self.scheduler.loaded(resident, self.now, 0.5))
+            self.perform(self.scheduler.loaded(resident, self.now, took_s))
 
     @rule(index=st.integers(0, 9))
     def finish_unload(self, index: int) -> None:
@@ -141,18 +180,42 @@ class SchedulerMachine(RuleBasedStateMachine):
             resident = self.moves.unloading.pop(index % len(self.moves.unloading))
             self.perform(self.scheduler.unloaded(resident, self.now))
 
-    @rule(fails=st.booleans(), index=st.integers(0, 9))
-    def finish_stage(self, fails: bool, index: int) -> None:
-        if self.moves.staging:
-            copy = self.moves.staging.pop(index % len(self.moves.staging))
-            ended = self.scheduler.stage_failed(copy, self.now) if fails else self.scheduler.staged(copy, self.now, 5.0)
-            self.perform(ended)
+    @rule(fails=st.booleans(), index=st.integers(0, 9), took_s=SECONDS)
+    def finish_stage(self, fails: bool, index: int, took_s: float) -> None:
+        if not self.moves.staging:
+            return
+        copy = self.moves.staging.pop(index % len(self.moves.staging))
+        if fails:
+            self.perform(self.scheduler.stage_failed(copy, self.now))
+        else:
+            self.perform(self.scheduler.staged(copy, self.now, took_s))
 
     @rule(index=st.integers(0, 9))
     def finish_drop(self, index: int) -> None:
         if self.moves.dropping:
             copy = self.moves.dropping.pop(index % len(self.moves.dropping))
             self.perform(self.scheduler.dropped(copy, self.now))
+
+    def finish_everything(self) -> None:
+        """Every move under way ends well, and those that follow from it."""
+        for _ in range(50):
+            if not self.finish_one():
+                break
+            self.books_are_right()
+
+    def finish_one(self) -> bool:
+        moves = self.moves
+        if moves.loading:
+            self.perform(self.scheduler.loaded(moves.loading.pop(), self.now, 0.5))
+        elif moves.unloading:
+            self.perform(self.scheduler.unloaded(moves.unloading.pop(), self.now))
+        elif moves.staging:
+            self.perform(self.scheduler.staged(moves.staging.pop(), self.now, 5.0))
+        elif moves.dropping:
+            self.perform(self.scheduler.dropped(moves.dropping.pop(), self.now))
+        else:
+            return False
+        return True
 
     @rule(expert=NAMES)
     def crash(self, expert: ExpertId) -> None:
@@ -163,6 +226,10 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(expert=NAMES)
     def evict(self, expert: ExpertId) -> None:
         self.perform(self.scheduler.evict(expert))
+
+    @rule(expert=NAMES, tier=st.sampled_from([Tier.DEVICE, Tier.HOST]))
+    def bring(self, expert: ExpertId, tier: Tier) -> None:
+        self.perform(self.scheduler.bring(expert, tier))
 
     @rule(expert=NAMES, pinned=st.booleans())
     def pin(self, expert: ExpertId, pinned: bool) -> None:
@@ -194,7 +261,29 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert scheduler.host.ledger.used_bytes <= HOST
         for ticket in self.waiting.values():
             loading = any(r.expert_id == ticket.expert_id for r in self.moves.loading)
-            assert loading or self.now <= ticket.arrived_s + MAX_WAIT_S, "somebody waits beyond the bound"
+            reading_s = scheduler.costs.seconds(ticket.expert_id, DISK_TO_HOST, FOOTPRINTS[ticket.expert_id].host_bytes)
+            read = scheduler.host.ledger.get(ticket.expert_id) is not None
+            late_s = self.now - ticket.start_by_s
+            assert loading or late_s <= (reading_s if read else 0.0), "somebody waits beyond the bound"
+        for device, budget in enumerate(scheduler.ledger.budgets_bytes):
+            used = budget - scheduler.ledger.free_bytes(device)
+            self.most_bytes[device] = max(budget, min(self.most_bytes[device], used))
+            assert used <= self.most_bytes[device], "a budget is overdrawn"
+
+    @invariant()
+    def counted(self) -> None:
+        """What there was to see after each step, so that it is known what was tried."""
+        scheduler, tally = self.scheduler, self.scheduler.tally
+        self.seen["steps"] += self.begun
+        self.begun = True
+        self.seen["a busy expert makes room"] += any(r.draining and r.leases for r in scheduler.ledger)
+        self.seen["two lease one expert"] += any(r.leases > 1 for r in scheduler.ledger)
+        self.seen["a guess on its way"] += any(r.foreseen for r in self.moves.loading)
+        self.seen["a guess is being read"] += any(copy.foreseen for copy in self.moves.staging)
+        self.seen["loads from host memory"] += any(r.source is Tier.HOST for r in self.moves.loading)
+        self.seen["loads from disk"] += any(r.source is Tier.DISK and r.device_bytes for r in self.moves.loading)
+        self.seen["somebody was refused"] += tally.refused > 0
+        self.seen["a budget is not kept yet"] += any(scheduler.ledger.free_bytes(device) < 0 for device in (0, 1))
 
     def teardown(self) -> None:
         """Once every move ends and every lease is given back, nobody is left waiting."""
@@ -202,25 +291,29 @@ class SchedulerMachine(RuleBasedStateMachine):
         for device, budget in enumerate(DEVICES):
             self.perform(self.scheduler.set_device_budget(device, budget, self.now))
         for _ in range(1000):
-            moves, held = self.moves, list(self.held.values())
-            for ticket in held:
+            for ticket in list(self.held.values()):
                 self.held.pop(id(ticket))
                 self.perform(self.scheduler.withdraw(ticket, self.now))
-            if moves.loading:
-                self.perform(self.scheduler.loaded(moves.loading.pop(), self.now))
-            elif moves.unloading:
-                self.perform(self.scheduler.unloaded(moves.unloading.pop(), self.now))
-            elif moves.staging:
-                self.perform(self.scheduler.staged(moves.staging.pop(), self.now))
-            elif moves.dropping:
-                self.perform(self.scheduler.dropped(moves.dropping.pop(), self.now))
-            elif self.waiting:
+            if not self.finish_one():
+                if not self.waiting:
+                    break
                 self.wait(2.0)
-            else:
-                break
             self.scheduler.check_invariants()
         assert not self.waiting, "somebody waits forever"
 
 
-SchedulerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
-TestScheduler = SchedulerMachine.TestCase
+def run(machine: type[SchedulerMachine], examples: int, **more: Any) -> Counter[str]:
+    """Run a machine; in how many steps it saw what."""
+    machine.seen = Counter()
+    chosen = settings(max_examples=examples, stateful_step_count=60, deadline=None, **more)
+    run_state_machine_as_test(machine, settings=chosen)
+    return machine.seen
+
+
+def test_ten_thousand_steps_and_the_books_are_right_after_each() -> None:
+    assert run(SchedulerMachine, 250)["steps"] >= 10_000
+
+
+def test_what_the_machine_is_for_is_tried() -> None:
+    seen = run(SchedulerMachine, 80, derandomize=True, database=None)
+    assert min(seen.values()) > 20, f"hardly tried: {seen}"

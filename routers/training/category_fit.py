@@ -45,7 +45,7 @@ class CategoryFit:
     losses: dict[str, float]
 
 
-def fit_categories(
+def fit_categories(  # noqa: PLR0913 - what a fit is told, each by name
     design: Design,
     labels: Labels,
     count: int,
@@ -54,10 +54,12 @@ def fit_categories(
     methods: Sequence[str],
     say: Say,
     taught: Labels | None = None,
+    scoped: bool = False,
 ) -> CategoryFit:
     """Fit and blend. labels: -1 where a text has none. Shapes: labels (N,) in -1..count-1.
 
     taught: what the parts learn from where it is more than the labels, which alone choose, calibrate and weigh.
+    scoped: texts out of scope are known, so centroids stay even at no weight: how near the nearest is tells them.
     """
     known, shown = labels >= 0, labels if taught is None else taught
     targets = np.full((len(design), count), np.nan, np.float32)
@@ -77,7 +79,7 @@ def fit_categories(
             continue
         chosen, raw[method] = _best(_recipes(method), design, targets, folds, labels)
         parts[method] = chosen.fit(design, everything, targets)
-    return _blended(parts, raw, labels)
+    return _blended(parts, raw, labels, scoped=scoped)
 
 
 def fit_scope(fit: CategoryFit, design: Design, folds: Sequence[Held], outside: F32 | None) -> ScopeDetector:
@@ -142,15 +144,14 @@ def _best(
     return recipes[0], recipes[0].out_of_fold(design, targets, folds)
 
 
-def _blended(parts: dict[str, AnyPart], raw: dict[str, F32], labels: Labels) -> CategoryFit:
+def _blended(parts: dict[str, AnyPart], raw: dict[str, F32], labels: Labels, *, scoped: bool) -> CategoryFit:
     known = labels >= 0
     logits = {name: as_logits(parts[name].kind, scores) for name, scores in raw.items()}
     temperatures = {name: fit_temperature(own[known], labels[known]) for name, own in logits.items()}
     logs = {name: log_softmax(logits[name] / np.float32(temperatures[name])) for name in raw}
     losses = {name: log_loss(own[known], labels[known]) for name, own in logs.items()}
     weights = fewest_category_weights({name: own[known] for name, own in logs.items()}, labels[known])
-    # The centroids stay even at weight 0: how near the nearest is tells what is out of scope.
-    used = [name for name in raw if name in weights or name == CentroidPart.kind]
+    used = [name for name in raw if name in weights or (scoped and name == CentroidPart.kind)]
     blend = CategoryBlend(
         {name: parts[name] for name in used},
         np.array([weights.get(name, 0.0) for name in used], np.float32),

@@ -97,7 +97,10 @@ def fit_head(
     categories = qualities = scope = None
     if names:
         methods_c = [m for m in CATEGORY_METHODS if m in wanted]
-        categories = fit_categories(design, labels, len(names), folds, methods=methods_c, say=say, taught=taught)
+        outside = len(inside) < len(known.encoded)
+        categories = fit_categories(
+            design, labels, len(names), folds, methods=methods_c, say=say, taught=taught, scoped=outside
+        )
     if scores is not None:
         methods_q = [m for m in QUALITY_METHODS if m in wanted]
         qualities = fit_qualities(design, scores, labels, categories, folds, methods=methods_q, say=say)

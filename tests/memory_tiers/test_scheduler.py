@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import hypothesis.strategies as st
 from hypothesis import given
 
 from experts.errors import ExpertStartFailed, ExpertUnreachable, QueueFull, TierFull
 from experts.types import ExpertId
 from memory_tiers.costs import DISK_TO_HOST, HOST_TO_DEVICE
+from memory_tiers.policies.default import Default
 from memory_tiers.rules import Rules
 from memory_tiers.scheduler import Scheduler
 from memory_tiers.types import Drop, Effect, Fail, Footprint, Grant, Load, Stage, Ticket, Tier, Unload
@@ -406,3 +409,33 @@ def test_what_comes_next_in_a_conversation_is_brought_in_while_nobody_waits() ->
         foreseen = scheduler.tally.hidden
     assert foreseen > 120
     assert scheduler.tally.hits > 120
+
+
+class Listening(Default):
+    """Notes what it is told of the queue."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[list[ExpertId]] = []
+
+    def upcoming(self, experts: Sequence[ExpertId]) -> None:
+        self.told.append(list(experts))
+        super().upcoming(experts)
+
+
+def test_the_policy_is_told_who_waits_before_it_is_asked_who_goes() -> None:
+    made: list[Listening] = []
+
+    def listening() -> Listening:
+        made.append(Listening())
+        return made[-1]
+
+    footprints = {ExpertId(name): Footprint(50) for name in "abcd"}
+    rules = Rules(join_window_s=0.0, quantum_s=0.0, prefetch=False)
+    scheduler = Scheduler(footprints, [BUDGET], rules=rules, policy=listening)
+    held = [ready(scheduler, name) for name in "ab"]
+    scheduler.request(C, 1.0)
+    scheduler.request(ExpertId("d"), 2.0)
+    assert made[0].told[-1] == [C, "d"]
+    scheduler.withdraw(held[1], 3.0)
+    assert made[0].told[-1] == [C, "d"]

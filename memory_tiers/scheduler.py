@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from experts.errors import ExpertUnreachable, QueueFull, TierFull
 from memory_tiers.breaker import Breaker
 from memory_tiers.costs import DISK_TO_DEVICE, DISK_TO_HOST, HOST_TO_DEVICE, MoveCosts
-from memory_tiers.deadlines import Due, begin_by
 from memory_tiers.foresight import Foresight
 from memory_tiers.host_tier import HostTier
 from memory_tiers.ledger import DeviceLedger
+from memory_tiers.outlook import Outlook
 from memory_tiers.placement import placement
 from memory_tiers.policies import POLICIES, Candidate, Foresighted, Use
 from memory_tiers.rooms import Rooms, Wanted
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from memory_tiers.types import HostCopy
 
 _READY, _LOADING, _UNLOADING = ResidentState.READY, ResidentState.LOADING, ResidentState.UNLOADING
-_NEWEST = 0.1  # the share of the latest lease in what leases are expected to take
 
 
 class Scheduler:
@@ -72,12 +71,12 @@ class Scheduler:
             stagings=self.rules.stagings,
         )
         self._policies = (self._policy, host_policy)
+        self._queue = Waiting()
+        self._outlook = Outlook(self._footprints, self.host, self._queue, self.costs)
         self._foresight = Foresight(
-            self._policy, self.ledger, self.host, self._footprints, self.rules, reload_s=self._load_s
+            self._policy, self.ledger, self.host, self._footprints, self.rules, reload_s=self._outlook.load_s
         )
         self._breaker = Breaker(self.rules.retry_after_s, self.rules.most_rest_s)
-        self._queue = Waiting()
-        self._lease_s = 0.0
         self._closed = False
 
     @property
@@ -111,7 +110,8 @@ class Scheduler:
         if resident is None:
             return self._pump(now_s) if self._queue.remove(ticket) else []
         resident.leases -= 1
-        self._lease_s += _NEWEST * (now_s - resident.last_used_s - self._lease_s) if resident.leases == 0 else 0.0
+        if resident.leases == 0:
+            self._outlook.lease_ended(now_s - resident.last_used_s)
         resident.last_used_s = now_s
         return self._pump(now_s) if self._queue or resident.leases == 0 else []
 
@@ -178,11 +178,11 @@ class Scheduler:
     def wake_at_s(self, now_s: float) -> float:
         """When something is to be decided anew though no event comes; infinite where nobody waits."""
         later = [r.ready_s + self.rules.quantum_s for r in self.ledger if self._queue and r.state is _READY]
-        later += self._begin_by_s().values()
+        later += self._outlook.begin_by_s().values()
         for expert_id in self._queue.experts:
             start_by_s = self._queue.start_by_s(expert_id)
             later += [self._queue.first(expert_id).arrived_s + self.rules.join_window_s, start_by_s]
-            later.append(start_by_s + self._stage_s(expert_id))
+            later.append(start_by_s + self._outlook.stage_s(expert_id))
         return min((at_s for at_s in later if at_s > now_s), default=float("inf"))
 
     def placement(self, order: Sequence[ExpertId]) -> list[tuple[ExpertId, Tier]]:
@@ -239,7 +239,7 @@ class Scheduler:
             return effects
         rooms = Rooms(self.ledger, lambda some: self._losses(some, now_s), self.pinned, self.rules, now_s)
         effects += [self._start_unload(victim) for victim in rooms.overdrawn()]
-        urgent = {expert_id for expert_id, begin_s in self._begin_by_s().items() if begin_s <= now_s}
+        urgent = {expert_id for expert_id, begin_s in self._outlook.begin_by_s().items() if begin_s <= now_s}
         for expert_id in self._queue.order(urgent.__contains__, now_s):
             effects += self._advance(expert_id, rooms, now_s, urgent=expert_id in urgent)
         for resident in rooms.spared():
@@ -291,35 +291,10 @@ class Scheduler:
         if resident is not None and resident.state is _LOADING:
             return True
         copy = self.host.ledger.get(ticket.expert_id)
-        return copy is not None and now_s < ticket.start_by_s + self._stage_s(ticket.expert_id)
-
-    def _begin_by_s(self) -> dict[ExpertId, float]:
-        """Of each expert that is waited for, from when on it comes before those that are not pressed."""
-        return begin_by([self._due(expert_id) for expert_id in self._queue.experts])
-
-    def _due(self, expert_id: ExpertId) -> Due:
-        """Running answers have to end before it is loaded, and one of them may have begun just now."""
-        reads_s = 0.0 if self.host.holds(expert_id) else self._stage_s(expert_id)
-        then_s = 2 * self._lease_s + self._last_leg_s(expert_id)
-        return Due(expert_id, self._queue.start_by_s(expert_id), reads_s, then_s)
-
-    def _load_s(self, expert_id: ExpertId) -> float:
-        """Until it would be ready, from where its weights are now."""
-        seconds = self._last_leg_s(expert_id)
-        return seconds if self.host.holds(expert_id) else seconds + self._stage_s(expert_id)
-
-    def _stage_s(self, expert_id: ExpertId) -> float:
-        """What reading the weights into host memory takes; 0 for those that never are."""
-        if not self.host.can_hold(expert_id):
-            return 0.0
-        return self.costs.seconds(expert_id, DISK_TO_HOST, self._footprints[expert_id].host_bytes)
-
-    def _last_leg_s(self, expert_id: ExpertId) -> float:
-        move = HOST_TO_DEVICE if self.host.can_hold(expert_id) else DISK_TO_DEVICE
-        return self.costs.seconds(expert_id, move, self._footprints[expert_id].device_bytes)
+        return copy is not None and now_s < ticket.start_by_s + self._outlook.stage_s(ticket.expert_id)
 
     def _losses(self, residents: Sequence[Resident], now_s: float) -> list[float]:
-        candidates = [Candidate(r.expert_id, r.device_bytes, self._load_s(r.expert_id)) for r in residents]
+        candidates = [Candidate(r.expert_id, r.device_bytes, self._outlook.load_s(r.expert_id)) for r in residents]
         if isinstance(self._policy, Foresighted):
             self._policy.upcoming(self._queue.by_arrival())
         return self._policy.keep_scores(candidates, now_s)

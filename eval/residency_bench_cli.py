@@ -20,6 +20,7 @@ from eval.serving.machine import package_versions, this_machine
 from eval.serving.residency_bench import Subject, measure_residency
 from eval.serving.residency_document import ResidencyDocument
 from eval.serving.residency_report import residency_table
+from eval.serving.systems import shown_command
 from experts.backends.llama_cpp import LlamaCppBackend
 from experts.errors import ConfigError, SourceUnavailable
 
@@ -47,7 +48,7 @@ def bench_residency(
         experts = asyncio.run(_measure(path, settings, rounds, status.update))
     document = ResidencyDocument(
         date=date.isoformat(timespec="seconds"),
-        command=command,
+        command=shown_command(command),
         machine=machine,
         versions=package_versions(PACKAGES),
         rounds=rounds,

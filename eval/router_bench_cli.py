@@ -22,6 +22,7 @@ from eval.serving.router_figures import router_figures
 from eval.serving.router_report import router_table
 from eval.serving.router_subjects import configured, of_artifact
 from eval.serving.sized_prompts import SizedPrompts
+from eval.serving.systems import shown_command
 
 PACKAGES: Final = ("coe-gateway", "numpy", "onnxruntime", "tokenizers", "uvloop")
 TABLE_COLUMNS: Final = 120  # where there is no terminal to fit
@@ -52,7 +53,7 @@ def bench_router(
         samples = measure(subjects, prompts, plan, status.update)
     document = RouterDocument(
         date=date.isoformat(timespec="seconds"),
-        command=command,
+        command=shown_command(command),
         settings=RouterSettings(
             rounds=rounds,
             seconds_s=seconds,

@@ -8,6 +8,7 @@ import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from eval.reporting.figure_style import figure_style
 from eval.reporting.markup import Markup, element, text
 from experts.errors import ConfigError
 
@@ -29,25 +30,8 @@ _IN_THE_PAGE: Final = {  # a colour of the drawing -> the style sheet's, which d
     GREEN: "var(--green)",
     PURPLE: "var(--purple)",
 }
-_SETTINGS: Final = {
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "coe",  # equal documents, equal pages
-    "text.parse_math": False,  # a $ in a name is a $
+_SETTINGS: Final = figure_style(INK, SOFT, RULE) | {
     "font.size": 11.0,
-    "axes.edgecolor": SOFT,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.7,
-    "text.color": INK,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
     "legend.fontsize": 10.0,
     "figure.dpi": 72.0,  # a point is a unit
 }

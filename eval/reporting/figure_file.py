@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from eval.reporting.figure_style import figure_style
 from experts.errors import ConfigError
 from routers.row_files import whole_file
 
@@ -24,28 +25,11 @@ _FORMATS: Final = (".svg", ".png")
 _SIZE_IN: Final = (7.2, 4.4)
 _ROW_IN, _EDGES_IN = 1.3, 0.8  # of plots below one another
 _DPI: Final = 150
-_SETTINGS: Final[dict[Any, Any]] = {  # matplotlib types its keys one by one
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "coe",  # equal figures, equal files
-    "text.parse_math": False,  # a $ in a name is a $
+_SETTINGS: Final = figure_style(INK, SOFT, RULE) | {
     "font.size": 10.0,
-    "axes.edgecolor": SOFT,
-    "axes.labelcolor": INK,
     "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
     "axes.titlecolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.7,
-    "text.color": INK,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
     "legend.fontsize": 9.0,
 }
 

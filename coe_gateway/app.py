@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -37,25 +38,39 @@ from experts.types import ExpertId
 from experts.weights import WeightStore
 from memory_tiers.manager import ResidencyManager
 from memory_tiers.rules import Rules
+from memory_tiers.scheduling import scheduler_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from coe_gateway.settings import Settings
+    from coe_gateway.settings import ResidencySettings, Settings
     from experts.backend import ExpertBackend
     from experts.registry import ExpertEntry
+    from experts.types import ExpertSpec
+    from memory_tiers.scheduling import Scheduling
 
+    Schedule = Callable[[Sequence[ExpertSpec], ResidencySettings], Scheduling]
 
 _LOG_EVERY_S: Final = 1.0
 
 
+def own_schedule(specs: Sequence[ExpertSpec], residency: ResidencySettings) -> Scheduling:
+    """The scheduler that the settings ask for."""
+    rules = Rules(join_window_s=residency.join_window_s, max_wait_s=residency.max_wait_s, prefetch=residency.prefetch)
+    budget_bytes, host_bytes = int(residency.device_budget_bytes), int(residency.host_budget_bytes)
+    return scheduler_of(specs, budget_bytes, host_bytes, rules=rules, policy=residency.policy)
+
+
 @contextlib.asynccontextmanager
-async def open_gateway(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[Gateway]:
+async def open_gateway(
+    settings: Settings, environ: Mapping[str, str], schedule: Schedule = own_schedule
+) -> AsyncIterator[Gateway]:
     """Build a gateway from its settings and take it down again, experts included. It is not ready before `prepare`.
 
+    schedule: makes the scheduler; another than the product's own is there to be compared with it.
     Raises: ConfigError: a secret is not set.
     """
     store = WeightStore(weights_dir(settings, environ))
@@ -72,15 +87,8 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str]) -> AsyncI
         metrics = Metrics()
         residency = ResidencyManager(
             backends,
-            budget_bytes=int(settings.residency.device_budget_bytes),
-            host_bytes=int(settings.residency.host_budget_bytes),
+            schedule([backend.spec for backend in backends.values()], settings.residency),
             load_timeout_s=settings.residency.load_timeout_s,
-            rules=Rules(
-                join_window_s=settings.residency.join_window_s,
-                max_wait_s=settings.residency.max_wait_s,
-                prefetch=settings.residency.prefetch,
-            ),
-            policy=settings.residency.policy,
             on_swap=metrics.swapped,
         )
         keys = [
@@ -203,7 +211,7 @@ def _backend(
     if isinstance(entry, CannedEntry):
         return CannedBackend(spec, entry.rules())
     if spec.weights is not None:
-        return LlamaCppBackend(spec, session, store.path_of(spec.weights))
+        return LlamaCppBackend(spec, session, store.path_of(spec.weights), partial(store.check, spec.weights))
     return EchoBackend(spec)
 
 

@@ -18,6 +18,7 @@ from coe_gateway.metrics import Metrics
 from coe_gateway.openapi import openapi_document
 from coe_gateway.settings import Settings
 from memory_tiers.manager import ResidencyManager
+from memory_tiers.scheduling import scheduler_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,7 +158,7 @@ def _metrics() -> str:
         f"{_MADE}# Metrics\n\n`GET /metrics`, Prometheus text.\n\n| name | kind | labels | what |\n|---|---|---|---|"
     ]
     metrics = Metrics()
-    metrics.export(Admission(0, 0), ResidencyManager({}, budget_bytes=0))
+    metrics.export(Admission(0, 0), ResidencyManager({}, scheduler_of((), 0)))
     for collector in metrics.collectors():
         for family in collector.describe():
             labels = ", ".join(f"`{label}`" for label in getattr(collector, "_labelnames", ()))

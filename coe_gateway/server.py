@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from coe_gateway.app import build_app, open_gateway, prepare
+from coe_gateway.app import build_app, open_gateway, own_schedule, prepare
 from experts.errors import ConfigError, InvalidConfig, ShuttingDown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import FrameType
 
+    from coe_gateway.app import Schedule
     from coe_gateway.gateway import Gateway
     from coe_gateway.settings import Settings
 
@@ -56,11 +57,16 @@ async def drain(gateway: Gateway) -> None:
     await _until_idle(gateway, _FAREWELL_S)
 
 
-async def serve(settings: Settings, environ: Mapping[str, str], on_listening: Callable[[str], None]) -> None:
+async def serve(
+    settings: Settings,
+    environ: Mapping[str, str],
+    on_listening: Callable[[str], None],
+    schedule: Schedule = own_schedule,
+) -> None:
     """Serve until a signal. Raises: InvalidConfig: the address cannot be had; ConfigError, SourceUnavailable."""
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
-    async with open_gateway(settings, environ) as gateway:
+    async with open_gateway(settings, environ, schedule) as gateway:
         config = uvicorn.Config(
             build_app(gateway), log_config=None, access_log=False, lifespan="off", loop="none", http="httptools",
             server_header=False, date_header=False,

@@ -23,6 +23,7 @@ from eval.serving.machine import this_machine
 from eval.serving.peers import PEERS_DIR, install, known_peers
 from eval.serving.report import render
 from eval.serving.systems import serve_line_up
+from eval.swapping_bench_cli import bench_swapping
 
 STREAM_DELTAS: Final = 16
 TABLE_COLUMNS: Final = 120  # where there is no terminal to fit
@@ -32,6 +33,7 @@ BENCHMARKS_FILE: Final = Path("docs/benchmarks.md")
 bench_app = typer.Typer(name="bench", help="Measure, and write measurements up.", no_args_is_help=True)
 bench_app.command("residency")(bench_residency)
 bench_app.command("router")(bench_router)
+bench_app.command("swapping")(bench_swapping)
 
 
 @bench_app.command("gateway")

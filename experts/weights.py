@@ -14,7 +14,7 @@ import hashlib
 import os
 import re
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from experts.errors import ConfigError, HashMismatch, SourceUnavailable, WeightsError
@@ -64,6 +64,24 @@ class WeightStore:
             return path.stat().st_size == spec.size_bytes and _marker(path).read_text() == _verdict(path, spec)
         except (OSError, UnicodeDecodeError):  # a pull will say what is wrong with the folder
             return False
+
+    def check(self, spec: WeightsSpec) -> Path:
+        """The file, hashed again unless it is as it was when that was last done. Blocks.
+
+        Raises: SourceUnavailable: it is not there; HashMismatch: it is another file, which is moved aside.
+        """
+        path = self.path_of(spec)
+        if self.has(spec):
+            return path
+        if not path.is_file():
+            raise SourceUnavailable(f"{spec.filename} is missing; `coe experts pull`")
+        try:
+            self._verify(path, spec)
+        except OSError as error:
+            raise WeightsError(f"{error.filename or path}: {error.strerror or error}") from error
+        with suppress(OSError):  # where the folder cannot be written, it is hashed each time
+            _mark(path, spec)
+        return path
 
     def pull(self, spec: WeightsSpec, progress: PullProgress) -> Path:
         """Make sure that the file is there and is the right one, from the first source that gives it. Blocks.

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING
 
 from experts.errors import CoeError, ExpertStartFailed
 from memory_tiers.lease import Lease
-from memory_tiers.policies import POLICIES
-from memory_tiers.scheduler import Scheduler
-from memory_tiers.types import Fail, Footprint, Grant, Load, Resident, ResidentState, Stage, Ticket, Unload
+from memory_tiers.types import Fail, Grant, Load, Resident, ResidentState, Stage, Ticket, Unload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from experts.backend import ExpertBackend
     from experts.types import ExpertId
-    from memory_tiers.rules import Rules
+    from memory_tiers.scheduling import Scheduling
     from memory_tiers.tally import Tally
     from memory_tiers.types import Effect, HostCopy
 
@@ -29,27 +27,21 @@ _log = logging.getLogger(__name__)
 class ResidencyManager:
     """The single owner of residency: `async with manager.lease(expert_id)` keeps an expert on the device.
 
-    budget_bytes: what all residents together may take; host_bytes: what copies of weights may. load_timeout_s: a load
-    that takes longer has failed.
+    scheduler: decides; nobody else may ask it anything. load_timeout_s: a load that takes longer has failed.
     on_swap: called after each move with (expert, "load" | "unload" | "stage", seconds), for the metrics.
     """
 
-    def __init__(  # noqa: PLR0913 - what a residency is made of, each given by name
+    def __init__(
         self,
         backends: Mapping[ExpertId, ExpertBackend],
+        scheduler: Scheduling,
         *,
-        budget_bytes: int,
-        host_bytes: int = 0,
         load_timeout_s: float = 120.0,
-        rules: Rules | None = None,
-        policy: str = "default",
         clock: Callable[[], float] = time.monotonic,
         on_swap: Callable[[ExpertId, str, float], None] = lambda *_: None,
     ) -> None:
         self._backends = backends
-        specs = {expert_id: backend.spec for expert_id, backend in backends.items()}
-        footprints = {expert_id: Footprint(spec.device_bytes, spec.host_bytes) for expert_id, spec in specs.items()}
-        self._scheduler = Scheduler(footprints, [budget_bytes], host_bytes, rules=rules, policy=POLICIES[policy])
+        self._scheduler = scheduler
         self._stagings: dict[ExpertId, asyncio.Task[None]] = {}
         self._load_timeout_s = load_timeout_s
         self._clock = clock
@@ -78,12 +70,12 @@ class ResidencyManager:
     @property
     def host_used_bytes(self) -> int:
         """Bytes booked in host memory."""
-        return self._scheduler.host.ledger.used_bytes
+        return self._scheduler.host_used_bytes
 
     @property
     def host_budget_bytes(self) -> int:
         """Bytes there are for copies."""
-        return self._scheduler.host.ledger.budget_bytes
+        return self._scheduler.host_budget_bytes
 
     @property
     def tally(self) -> Tally:

@@ -84,6 +84,16 @@ class Scheduler:
         """How many tickets are queued."""
         return len(self._queue)
 
+    @property
+    def host_used_bytes(self) -> int:
+        """Bytes booked for copies in host memory."""
+        return self.host.ledger.used_bytes
+
+    @property
+    def host_budget_bytes(self) -> int:
+        """Bytes there are for copies."""
+        return self.host.ledger.budget_bytes
+
     def request(
         self, expert_id: ExpertId, now_s: float, *, session: str | None = None, max_wait_s: float | None = None
     ) -> tuple[Ticket, list[Effect]]:

@@ -27,6 +27,7 @@ from experts.errors import InvalidConfig
 from experts.registry import LlamaCppEntry
 from experts.sources import parse_source
 from memory_tiers.manager import ResidencyManager
+from memory_tiers.scheduling import scheduler_of
 from routers.examples import default_categories
 from tests.serving import serving
 
@@ -288,7 +289,7 @@ def test_the_unit_lets_the_gateway_drain() -> None:
 def series() -> dict[str, frozenset[str]]:
     """Every series that a gateway exports, with its labels."""
     metrics = Metrics()
-    metrics.export(Admission(0, 0), ResidencyManager({}, budget_bytes=0))
+    metrics.export(Admission(0, 0), ResidencyManager({}, scheduler_of((), 0)))
     found: dict[str, frozenset[str]] = {}
     for collector in metrics.collectors():
         labels = frozenset(collector._labelnames)

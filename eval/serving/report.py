@@ -11,6 +11,7 @@ from eval.serving.footprint_report import footprint_section
 from eval.serving.gateway_report import gateway_section
 from eval.serving.residency_report import residency_section
 from eval.serving.router_report import router_section
+from eval.swapping.report import swapping_section
 from experts.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ SECTIONS: Final[Mapping[str, Section]] = {  # a document's `kind` -> what render
     "residency": residency_section,
     "router": router_section,
     "routing": routing_section,
+    "swapping": swapping_section,
 }
 PREAMBLE: Final = """# Benchmarks
 

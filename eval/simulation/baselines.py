@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
-from experts.errors import TierFull
+from experts.errors import ExpertUnreachable, TierFull
 from memory_tiers.eviction_set import cheapest_set
 from memory_tiers.ledger import DeviceLedger
+from memory_tiers.placement import placement
 from memory_tiers.policies import Candidate, Use
 from memory_tiers.tally import Tally
-from memory_tiers.types import Grant, Load, Resident, ResidentState, Ticket, Tier, Unload
+from memory_tiers.types import Fail, Grant, Load, Resident, ResidentState, Ticket, Tier, Unload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,12 +39,28 @@ class NaiveScheduler:
     ) -> None:
         self.tally = Tally()
         self.ledger = DeviceLedger(device_budgets)
+        self.pinned: set[ExpertId] = set()
         self._footprints = footprints
         self._policy = policy
         self._grouping = grouping
         self._queue: deque[Ticket] = deque()
         self._host: OrderedDict[ExpertId, int] = OrderedDict()
         self._host_bytes = host_bytes
+
+    @property
+    def waiting(self) -> int:
+        """How many tickets are queued."""
+        return len(self._queue)
+
+    @property
+    def host_used_bytes(self) -> int:
+        """Bytes of weights that loads have left in host memory."""
+        return sum(self._host.values())
+
+    @property
+    def host_budget_bytes(self) -> int:
+        """Bytes there are for them."""
+        return self._host_bytes
 
     def request(self, expert_id: ExpertId, now_s: float, *, session: str | None = None) -> tuple[Ticket, list[Effect]]:
         """A request arrives."""
@@ -53,14 +70,21 @@ class NaiveScheduler:
             self.tally.joined(resident)
             self._pin(ticket, resident)
             return ticket, []
+        if self._footprints[expert_id].device_bytes > max(self.ledger.budgets_bytes):
+            return ticket, [Fail(ticket, TierFull(f"expert {expert_id!r} is larger than the device budget"))]
+        ticket.cold = True
         self.tally.missed(resident)
         self._queue.append(ticket)
-        return ticket, self._pump(now_s)
+        effects = self._pump(now_s)
+        return ticket, [e for e in effects if not (isinstance(e, Grant) and e.ticket is ticket)]
 
     def withdraw(self, ticket: Ticket, now_s: float) -> list[Effect]:
-        """It is answered."""
-        if ticket.resident is not None:
-            ticket.resident.leases -= 1
+        """A ticket ends, queued or granted."""
+        resident, ticket.resident = ticket.resident, None
+        if resident is not None:
+            resident.leases -= 1
+        elif ticket in self._queue:
+            self._queue.remove(ticket)
         return self._pump(now_s)
 
     def loaded(self, resident: Resident, now_s: float, took_s: float | None = None) -> list[Effect]:  # noqa: ARG002
@@ -68,6 +92,17 @@ class NaiveScheduler:
         resident.state = ResidentState.READY
         self._policy.admitted(resident.expert_id, now_s)
         return self._pump(now_s)
+
+    def load_failed(self, resident: Resident, error: Exception, now_s: float) -> list[Effect]:
+        """A load ended badly: whoever waits for it is told why."""
+        self.ledger.discharge(resident)
+        waited = [ticket for ticket in self._queue if ticket.expert_id == resident.expert_id]
+        self._queue = deque(ticket for ticket in self._queue if ticket.expert_id != resident.expert_id)
+        return [*(Fail(ticket, error) for ticket in waited), *self._pump(now_s)]
+
+    def crashed(self, resident: Resident, now_s: float) -> list[Effect]:
+        """A ready expert went down by itself."""
+        return self.unloaded(resident, now_s) if resident.state is ResidentState.READY else []
 
     def unloaded(self, resident: Resident, now_s: float) -> list[Effect]:
         """An unload ended."""
@@ -77,6 +112,10 @@ class NaiveScheduler:
 
     def staged(self, copy: HostCopy, now_s: float, took_s: float | None = None) -> list[Effect]:  # noqa: ARG002
         """Nothing is staged here."""
+        return []
+
+    def stage_failed(self, copy: HostCopy, now_s: float) -> list[Effect]:  # noqa: ARG002
+        """So nothing fails."""
         return []
 
     def dropped(self, copy: HostCopy, now_s: float) -> list[Effect]:  # noqa: ARG002
@@ -90,6 +129,21 @@ class NaiveScheduler:
     def wake_at_s(self, now_s: float) -> float:  # noqa: ARG002
         """Never."""
         return float("inf")
+
+    def placement(self, order: Sequence[ExpertId]) -> list[tuple[ExpertId, Tier]]:
+        """Where these would go if nothing were there yet, the likeliest first."""
+        return placement(order, self._footprints, self.ledger.budgets_bytes, self._host_bytes)
+
+    def evict(self, expert_id: ExpertId) -> list[Effect]:
+        """Take an idle expert off its device."""
+        resident = self.ledger.get(expert_id)
+        return [self._start_unload(resident)] if resident is not None and resident.evictable else []
+
+    def close(self) -> list[Effect]:
+        """Refuse whoever waits and take every idle expert down."""
+        waiting, self._queue = self._queue, deque()
+        refused: list[Effect] = [Fail(t, ExpertUnreachable(t.expert_id, "the gateway is closing")) for t in waiting]
+        return refused + [self._start_unload(r) for r in self.ledger if r.evictable]
 
     def bring(self, expert_id: ExpertId, tier: Tier) -> list[Effect]:
         """Have an expert in a tier before anybody asks, if it fits."""
@@ -131,17 +185,19 @@ class NaiveScheduler:
         missing = need - self.ledger.free_bytes(0)
         if missing <= 0:
             return [self._start(expert_id, need)]
-        idle = [r for r in self.ledger if r.evictable]
+        idle = [r for r in self.ledger if r.evictable and r.expert_id not in self.pinned]
         losses = self._policy.keep_scores([Candidate(r.expert_id, r.device_bytes, 1.0) for r in idle], now_s)
         least = min(losses, default=0.0)
         try:
             places = cheapest_set([r.device_bytes for r in idle], [loss - least for loss in losses], missing)
         except TierFull:
             return []
-        for place in places:
-            idle[place].state = ResidentState.UNLOADING
-            self.tally.evicted(idle[place])
-        return [Unload(idle[place]) for place in places]
+        return [self._start_unload(idle[place]) for place in places]
+
+    def _start_unload(self, resident: Resident) -> Unload:
+        resident.state = ResidentState.UNLOADING
+        self.tally.evicted(resident)
+        return Unload(resident)
 
     def _start(self, expert_id: ExpertId, need: int) -> Load:
         source = Tier.HOST if expert_id in self._host else Tier.DISK

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from eval.simulation.assignment import Mix
     from eval.simulation.hardware import Hardware
     from eval.simulation.suitability import Suitability
-    from eval.simulation.world import SchedulerLike, Served
+    from eval.simulation.world import Served
     from experts.types import ExpertId
+    from memory_tiers.scheduling import Scheduling
 
 NAIVE: Final = {"fifo-": False, "group-": True}  # prefix of an eviction policy's name -> whether it groups
 WINDOW: Final = 64  # requests ahead that SRP and SCH look at
@@ -112,7 +113,7 @@ def policy_names() -> list[str]:
     return ["fifo-lru", "fifo-lfu", "group-lru", "group-lfu", *POLICIES]
 
 
-def scheduler_for(setting: Setting, experts: Iterable[ExpertId]) -> SchedulerLike:
+def scheduler_for(setting: Setting, experts: Iterable[ExpertId]) -> Scheduling:
     """The scheduler a policy's name stands for. Raises: ConfigError: there is none of that name."""
     footprints = setting.footprints(experts)
     if setting.policy in POLICIES:
@@ -139,7 +140,7 @@ def simulate(rows: Sequence[TraceRow], setting: Setting, slo_ttft_s: float) -> F
     return figures(served, scheduler, setting, slo_ttft_s)
 
 
-def run(arrivals: Sequence[Arrival], setting: Setting, *, check: bool = False) -> tuple[list[Served], SchedulerLike]:
+def run(arrivals: Sequence[Arrival], setting: Setting, *, check: bool = False) -> tuple[list[Served], Scheduling]:
     """Every request's fate. check: the books after every event. Raises: ConfigError: as `simulate`."""
     known = _known(setting.mix, arrivals)
     footprints = setting.footprints(known)
@@ -191,7 +192,7 @@ def find_rate(
     return good, msgspec.structs.replace(best, rate_rps=round(good, 4))
 
 
-def figures(served: Sequence[Served], scheduler: SchedulerLike, setting: Setting, slo_ttft_s: float) -> Figures:
+def figures(served: Sequence[Served], scheduler: Scheduling, setting: Setting, slo_ttft_s: float) -> Figures:
     """Sum a run up. Raises: ConfigError: nothing was answered."""
     done = [fate for fate in served if fate.ttft_s is not None]
     if not done:
@@ -223,7 +224,7 @@ def figures(served: Sequence[Served], scheduler: SchedulerLike, setting: Setting
     )
 
 
-def _from_disk(scheduler: SchedulerLike) -> int:
+def _from_disk(scheduler: Scheduling) -> int:
     """Times that weights were read from disk, whatever for."""
     return sum(n for tier, n in scheduler.tally.loads.items() if tier == "disk") + scheduler.tally.stagings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from memory_tiers.types import Drop, Fail, Grant, Load, Stage, Tier, Unload
 
@@ -14,44 +14,8 @@ if TYPE_CHECKING:
     from eval.simulation.arrival import Arrival
     from eval.simulation.hardware import Hardware
     from experts.types import ExpertId
-    from memory_tiers.tally import Tally
+    from memory_tiers.scheduling import Scheduling
     from memory_tiers.types import Effect, HostCopy, Resident, Ticket
-
-
-class SchedulerLike(Protocol):
-    """What a scheduler has to be, to be simulated: the product's own, or one to compare it with."""
-
-    tally: Tally
-
-    def request(self, expert_id: ExpertId, now_s: float, *, session: str | None = None) -> tuple[Ticket, list[Effect]]:
-        """A request arrives."""
-
-    def withdraw(self, ticket: Ticket, now_s: float) -> list[Effect]:
-        """It is answered."""
-
-    def loaded(self, resident: Resident, now_s: float, took_s: float | None = None) -> list[Effect]:
-        """A load ended."""
-
-    def unloaded(self, resident: Resident, now_s: float) -> list[Effect]:
-        """An unload ended."""
-
-    def staged(self, copy: HostCopy, now_s: float, took_s: float | None = None) -> list[Effect]:
-        """A reading ended."""
-
-    def dropped(self, copy: HostCopy, now_s: float) -> list[Effect]:
-        """A copy's memory is back."""
-
-    def tick(self, now_s: float) -> list[Effect]:
-        """Time has passed."""
-
-    def wake_at_s(self, now_s: float) -> float:
-        """When to call `tick`."""
-
-    def bring(self, expert_id: ExpertId, tier: Tier) -> list[Effect]:
-        """Have an expert in a tier before anybody asks, if it fits."""
-
-    def check_invariants(self) -> None:
-        """Raise AssertionError if something is wrong."""
 
 
 @dataclass(slots=True)
@@ -69,7 +33,7 @@ class Served:
 class World:
     """Runs arrivals through a scheduler. check: the scheduler's invariants after every event, for tests."""
 
-    scheduler: SchedulerLike
+    scheduler: Scheduling
     hardware: Hardware
     check: bool = False
     now_s: float = 0.0

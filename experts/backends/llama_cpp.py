@@ -16,7 +16,7 @@ import msgspec
 from experts.backends.host_weights import HostWeights
 from experts.backends.llama_cpp_worker import WorkerConfig
 from experts.backends.openai_http import HttpCall, OpenAiHttpBackend
-from experts.errors import ExpertStartFailed, ExpertUnreachable
+from experts.errors import ExpertStartFailed, ExpertUnreachable, WeightsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,12 +38,20 @@ class LlamaCppBackend:
     is its own, whatever is staged beside it: the two add up.
 
     options: `parallel` (slots, default 2), `threads` (default: every core). weights: the GGUF file, fetched before.
+    check: called in a thread before a start from the disk; raises WeightsError where the file is not the right one.
     """
 
-    def __init__(self, spec: ExpertSpec, session: aiohttp.ClientSession, weights: Path) -> None:
+    def __init__(
+        self,
+        spec: ExpertSpec,
+        session: aiohttp.ClientSession,
+        weights: Path,
+        check: Callable[[], object] = lambda: None,
+    ) -> None:
         self._spec = spec
         self._session = session
         self._weights = weights
+        self._check = check
         self._host = HostWeights(spec, weights)
         self._process: asyncio.subprocess.Process | None = None
         self._http: OpenAiHttpBackend | None = None
@@ -70,9 +78,8 @@ class LlamaCppBackend:
         if self._http is not None:
             return
         async with self._host.lent() as staged:
-            if staged is None and not self._weights.is_file():
-                missing = f"its weights are missing: {self._weights.name}; `coe experts pull`"
-                raise ExpertStartFailed(self._spec.id, missing)
+            if staged is None:
+                await self._require_weights()
             try:
                 await self._launch(staged)
             except BaseException:
@@ -113,6 +120,16 @@ class LlamaCppBackend:
         if self._http is None:
             raise ExpertUnreachable(self._spec.id, "its worker is not running")
         return self._http.call(call)
+
+    async def _require_weights(self) -> None:
+        """Raises: ExpertStartFailed: the file is missing, or another one than was asked for."""
+        try:
+            await asyncio.to_thread(self._check)
+        except WeightsError as error:
+            raise ExpertStartFailed(self._spec.id, f"its weights cannot be used: {error}") from error
+        if not self._weights.is_file():
+            missing = f"its weights are missing: {self._weights.name}; `coe experts pull`"
+            raise ExpertStartFailed(self._spec.id, missing)
 
     async def _launch(self, staged: int | None) -> None:
         """Start a worker that loads from the descriptor `staged`, or from the file where that is None."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
@@ -10,7 +12,10 @@ from eval.simulation.arrival import Arrival
 from eval.simulation.baselines import NaiveScheduler
 from eval.simulation.hardware import Hardware
 from eval.simulation.world import World
-from experts.types import ExpertId
+from experts.backends.echo import EchoBackend
+from experts.errors import ExpertStartFailed
+from experts.types import ExpertId, ExpertSpec
+from memory_tiers.manager import ResidencyManager
 from memory_tiers.policies import POLICIES
 from memory_tiers.types import Footprint, Tier
 
@@ -77,3 +82,43 @@ def test_everybody_is_answered_in_order(policy: str, asked: list[tuple[float, Ex
     begun = [fate.arrival.at_s + fate.wait_s for fate in served if fate.wait_s is not None]
     assert len(begun) == len(arrivals)
     assert grouping or begun == pytest.approx(sorted(begun))  # a wait is a difference of floats
+
+
+async def test_a_manager_can_carry_it_out_through_failures_crashes_and_clients_that_leave() -> None:
+    class Failing(EchoBackend):
+        fail_starts = 0
+
+        async def start(self) -> None:
+            if self.fail_starts:
+                self.fail_starts -= 1
+                raise ExpertStartFailed(self.spec.id, "out of luck")
+            await super().start()
+
+    backends = {name: Failing(ExpertSpec(name, "echo", name, device_bytes=SIZE)) for name in (A, B)}
+    scheduler = naive(grouping=False)
+    manager = ResidencyManager(backends, scheduler)
+
+    async def use(expert: ExpertId, hold_s: float = 0.0) -> None:
+        async with manager.lease(expert):
+            await asyncio.sleep(hold_s)
+
+    await asyncio.gather(*(use(expert) for expert in (A, B, A, B)))
+    assert manager.tally.evictions == 3
+    holding = asyncio.create_task(use(B, 5.0))
+    leaving = asyncio.create_task(use(A))
+    await asyncio.sleep(0.01)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert manager.waiting == 0
+    holding.cancel()
+    await asyncio.gather(holding, return_exceptions=True)
+
+    backends[A].fail_starts = 1
+    with pytest.raises(ExpertStartFailed):
+        await use(A)
+    await use(A)
+    manager.evict(A)
+    await use(B)
+    manager.check_invariants()
+    await manager.close()
+    assert manager.used_bytes == 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from experts.errors import ExpertStartFailed, ExpertUnreachable, TierFull
 from experts.types import ExpertId, ExpertSpec
 from memory_tiers.manager import ResidencyManager
 from memory_tiers.rules import Rules
+from memory_tiers.scheduling import scheduler_of
 from memory_tiers.types import ResidentState
 
 RULES = Rules(join_window_s=0.05, retry_after_s=0.0, quantum_s=0.0, prefetch=False)
@@ -42,6 +44,18 @@ class Slow(EchoBackend):
         await super().stop()
 
 
+def manager_of(
+    backends: Mapping[ExpertId, Slow],
+    *,
+    budget_bytes: int,
+    host_bytes: int = 0,
+    rules: Rules | None = None,
+    **options: Any,
+) -> ResidencyManager:
+    specs = [backend.spec for backend in backends.values()]
+    return ResidencyManager(backends, scheduler_of(specs, budget_bytes, host_bytes, rules=rules), **options)
+
+
 @dataclass
 class House:
     manager: ResidencyManager
@@ -53,7 +67,7 @@ class House:
 async def house() -> House:
     backends = {A: Slow(A, 60), B: Slow(B, 60), C: Slow(C, 30)}
     swaps: list[tuple[str, str]] = []
-    manager = ResidencyManager(
+    manager = manager_of(
         backends, budget_bytes=100, load_timeout_s=0.5, rules=RULES,
         on_swap=lambda expert, direction, _: swaps.append((expert, direction)),
     )  # fmt: skip
@@ -77,7 +91,7 @@ async def test_many_at_once_load_once(house: House) -> None:
 
 async def test_forty_mixed_requests_over_one_slot_are_all_served_in_few_swaps(house: House) -> None:
     house.backends[C]._spec = ExpertSpec(C, "echo", C, device_bytes=60, options={"start_s": 0.02})
-    manager = ResidencyManager(house.backends, budget_bytes=100, rules=RULES)
+    manager = manager_of(house.backends, budget_bytes=100, rules=RULES)
     mixed = House(manager, house.backends)
     await asyncio.gather(*(use(mixed, (A, B, C)[i % 3], 0.005) for i in range(40)))
     assert sum(b.starts for b in house.backends.values()) == 3
@@ -134,7 +148,7 @@ async def test_a_bug_in_a_backend_is_a_failed_load_not_a_hang(house: House) -> N
 
 async def test_a_load_that_takes_too_long_has_failed() -> None:
     backends = {A: Slow(A, 60, start_s=5)}
-    manager = ResidencyManager(backends, budget_bytes=100, load_timeout_s=0.05)
+    manager = manager_of(backends, budget_bytes=100, load_timeout_s=0.05)
     with pytest.raises(ExpertStartFailed, match=r"not ready after 0\.05 s"):
         await use(House(manager, backends), A)
     assert backends[A].stops == 1
@@ -142,7 +156,7 @@ async def test_a_load_that_takes_too_long_has_failed() -> None:
 
 
 async def test_too_large_for_the_device_is_refused_with_both_figures(house: House) -> None:
-    manager = ResidencyManager(house.backends, budget_bytes=50)
+    manager = manager_of(house.backends, budget_bytes=50)
     with pytest.raises(TierFull, match=r"60 bytes.*50"):
         await use(House(manager, house.backends), A)
 
@@ -181,7 +195,7 @@ async def test_close_stops_everything_and_refuses_who_waits(house: House) -> Non
 
 async def test_close_does_not_wait_for_a_load() -> None:
     backends = {A: Slow(A, 60, start_s=30)}
-    manager = ResidencyManager(backends, budget_bytes=100)
+    manager = manager_of(backends, budget_bytes=100)
     waiter = asyncio.create_task(use(House(manager, backends), A))
     await asyncio.sleep(0.01)
     async with asyncio.timeout(1):
@@ -214,7 +228,7 @@ class Staged(Slow):
 
 async def test_a_load_comes_from_host_memory_and_its_copy_stays() -> None:
     backends = {A: Staged(A, 60), B: Staged(B, 60)}
-    house = House(ResidencyManager(backends, budget_bytes=100, host_bytes=120, rules=RULES), dict(backends))
+    house = House(manager_of(backends, budget_bytes=100, host_bytes=120, rules=RULES), dict(backends))
     for expert in (A, B, A):
         await use(house, expert)
     assert [backends[A].sources, backends[B].sources] == [["host", "host"], ["host"]]
@@ -226,7 +240,7 @@ async def test_a_load_comes_from_host_memory_and_its_copy_stays() -> None:
 
 async def test_a_copy_makes_room_for_one_that_is_asked_for() -> None:
     backends = {A: Staged(A, 60), B: Staged(B, 60)}
-    house = House(ResidencyManager(backends, budget_bytes=100, host_bytes=100, rules=RULES), dict(backends))
+    house = House(manager_of(backends, budget_bytes=100, host_bytes=100, rules=RULES), dict(backends))
     await use(house, A)
     await use(house, B)
     assert (backends[A].staged, backends[B].staged) == (False, True)
@@ -236,7 +250,7 @@ async def test_a_copy_makes_room_for_one_that_is_asked_for() -> None:
 async def test_weights_that_cannot_be_staged_are_loaded_from_disk() -> None:
     backends = {A: Staged(A, 60)}
     backends[A].refuse = ExpertStartFailed(A, "no memory for a copy")
-    house = House(ResidencyManager(backends, budget_bytes=100, host_bytes=100, rules=RULES), dict(backends))
+    house = House(manager_of(backends, budget_bytes=100, host_bytes=100, rules=RULES), dict(backends))
     await use(house, A)
     assert backends[A].sources == ["disk"]
     assert house.manager.host_used_bytes == 0
@@ -245,7 +259,7 @@ async def test_weights_that_cannot_be_staged_are_loaded_from_disk() -> None:
 
 async def test_a_conversation_is_told_to_the_policy() -> None:
     backends = {name: Slow(name, 40, start_s=0.0) for name in map(ExpertId, "abcd")}
-    manager = ResidencyManager(backends, budget_bytes=100, rules=Rules(quantum_s=0.0))
+    manager = manager_of(backends, budget_bytes=100, rules=Rules(quantum_s=0.0))
     for turn in range(120):
         async with manager.lease(ExpertId("abcd"[turn % 4]), session="one"):
             pass
@@ -256,7 +270,7 @@ async def test_a_conversation_is_told_to_the_policy() -> None:
 
 async def test_experts_are_in_place_before_anybody_asks() -> None:
     backends = {A: Staged(A, 60), B: Staged(B, 60), C: Staged(C, 30)}
-    manager = ResidencyManager(backends, budget_bytes=100, host_bytes=70, rules=RULES)
+    manager = manager_of(backends, budget_bytes=100, host_bytes=70, rules=RULES)
     await manager.preload([A, B, C])
     assert {resident.expert_id for resident in manager.residents()} == {A, C}
     assert [backends[name].staged for name in (A, B, C)] == [False, True, False]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from memory_tiers.types import ANYBODY
+
 if TYPE_CHECKING:
     from types import TracebackType
 
     from experts.types import ExpertId
-    from memory_tiers.types import Resident, Ticket
+    from memory_tiers.types import Asker, Resident, Ticket
 
 
 class _Leasing(Protocol):
-    async def acquire(self, expert_id: ExpertId, session: str | None = None) -> Ticket: ...
+    async def acquire(self, expert_id: ExpertId, asker: Asker = ANYBODY) -> Ticket: ...
 
     def release(self, ticket: Ticket) -> None: ...
 
@@ -24,12 +26,12 @@ class Lease:
     on the path of every request. cold: whether the request had to wait for a load.
     """
 
-    __slots__ = ("_expert_id", "_owner", "_session", "_ticket")
+    __slots__ = ("_asker", "_expert_id", "_owner", "_ticket")
 
-    def __init__(self, owner: _Leasing, expert_id: ExpertId, session: str | None = None) -> None:
+    def __init__(self, owner: _Leasing, expert_id: ExpertId, asker: Asker = ANYBODY) -> None:
         self._owner = owner
         self._expert_id = expert_id
-        self._session = session
+        self._asker = asker
         self._ticket: Ticket | None = None
 
     @property
@@ -38,7 +40,7 @@ class Lease:
         return self._ticket is not None and self._ticket.cold
 
     async def __aenter__(self) -> Resident:
-        self._ticket = await self._owner.acquire(self._expert_id, self._session)
+        self._ticket = await self._owner.acquire(self._expert_id, self._asker)
         resident = self._ticket.resident
         if resident is None:  # pragma: no cover - acquire returns granted tickets only
             raise AssertionError(f"{self._expert_id!r} was granted without a resident")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from experts.errors import CoeError, ExpertStartFailed
 from memory_tiers.lease import Lease
-from memory_tiers.types import Fail, Grant, Load, Resident, ResidentState, Stage, Ticket, Unload
+from memory_tiers.types import ANYBODY, Fail, Grant, Load, Resident, ResidentState, Stage, Ticket, Unload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from experts.types import ExpertId
     from memory_tiers.scheduling import Scheduling
     from memory_tiers.tally import Tally
-    from memory_tiers.types import Effect, HostCopy
+    from memory_tiers.types import Asker, Effect, HostCopy
 
 _log = logging.getLogger(__name__)
 
@@ -53,9 +53,9 @@ class ResidencyManager:
         for expert_id, backend in backends.items():
             backend.on_exit(partial(self._crashed, expert_id))
 
-    def lease(self, expert_id: ExpertId, session: str | None = None) -> Lease:
-        """Keep `expert_id` on the device for the body of `async with`. session: whose conversation asks."""
-        return Lease(self, expert_id, session)
+    def lease(self, expert_id: ExpertId, asker: Asker = ANYBODY) -> Lease:
+        """Keep `expert_id` on the device for the body of `async with`."""
+        return Lease(self, expert_id, asker)
 
     @property
     def waiting(self) -> int:
@@ -122,9 +122,9 @@ class ResidencyManager:
         await asyncio.gather(*(backend.stop() for backend in self._backends.values()))
         await asyncio.gather(*(backend.unstage() for backend in self._backends.values()))
 
-    async def acquire(self, expert_id: ExpertId, session: str | None = None) -> Ticket:
+    async def acquire(self, expert_id: ExpertId, asker: Asker = ANYBODY) -> Ticket:
         """Wait for a pin; the caller owes one `release`. Cancellation gives the place in the queue up."""
-        ticket, effects = self._scheduler.request(expert_id, self._clock(), session=session)
+        ticket, effects = self._scheduler.request(expert_id, self._clock(), asker)
         if ticket.resident is not None:
             self._apply(effects)
             return ticket

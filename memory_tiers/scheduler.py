@@ -25,7 +25,19 @@ from memory_tiers.policies import POLICIES, Candidate, Foresighted, Use
 from memory_tiers.rooms import Rooms, Wanted
 from memory_tiers.rules import Rules
 from memory_tiers.tally import Tally
-from memory_tiers.types import Effect, Fail, Footprint, Grant, Load, Resident, ResidentState, Ticket, Tier, Unload
+from memory_tiers.types import (
+    ANYBODY,
+    Effect,
+    Fail,
+    Footprint,
+    Grant,
+    Load,
+    Resident,
+    ResidentState,
+    Ticket,
+    Tier,
+    Unload,
+)
 from memory_tiers.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -33,7 +45,7 @@ if TYPE_CHECKING:
 
     from experts.types import ExpertId
     from memory_tiers.policies import EvictionPolicy
-    from memory_tiers.types import HostCopy
+    from memory_tiers.types import Asker, HostCopy
 
 _READY, _LOADING, _UNLOADING = ResidentState.READY, ResidentState.LOADING, ResidentState.UNLOADING
 
@@ -94,13 +106,12 @@ class Scheduler:
         """Bytes there are for copies."""
         return self.host.ledger.budget_bytes
 
-    def request(
-        self, expert_id: ExpertId, now_s: float, *, session: str | None = None, max_wait_s: float | None = None
-    ) -> tuple[Ticket, list[Effect]]:
+    def request(self, expert_id: ExpertId, now_s: float, asker: Asker = ANYBODY) -> tuple[Ticket, list[Effect]]:
         """Ask for a lease. A ticket that comes back with its `resident` set is granted; no effect says so again."""
         for policy in self._policies:
-            policy.used(Use(expert_id, now_s, session))
-        ticket = Ticket(expert_id, now_s, now_s + (self.rules.max_wait_s if max_wait_s is None else max_wait_s))
+            policy.used(Use(expert_id, now_s, asker.session))
+        bound_s = self.rules.max_wait_s if asker.max_wait_s is None else asker.max_wait_s
+        ticket = Ticket(expert_id, now_s, now_s + bound_s, asker.tenant)
         resident = self.ledger.get(expert_id)
         if resident is not None and resident.open:
             self.tally.joined(resident)

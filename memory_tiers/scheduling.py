@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from memory_tiers.policies import POLICIES
 from memory_tiers.scheduler import Scheduler
-from memory_tiers.types import Footprint
+from memory_tiers.types import ANYBODY, Footprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from memory_tiers.ledger import DeviceLedger
     from memory_tiers.rules import Rules
     from memory_tiers.tally import Tally
-    from memory_tiers.types import Effect, HostCopy, Resident, Ticket, Tier
+    from memory_tiers.types import Asker, Effect, HostCopy, Resident, Ticket, Tier
 
 
 class Scheduling(Protocol):
@@ -37,7 +37,7 @@ class Scheduling(Protocol):
     def host_budget_bytes(self) -> int:
         """Bytes there are for copies."""
 
-    def request(self, expert_id: ExpertId, now_s: float, *, session: str | None = None) -> tuple[Ticket, list[Effect]]:
+    def request(self, expert_id: ExpertId, now_s: float, asker: Asker = ANYBODY) -> tuple[Ticket, list[Effect]]:
         """A request arrives. A ticket that comes back with its `resident` set is granted."""
 
     def withdraw(self, ticket: Ticket, now_s: float) -> list[Effect]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from experts.types import ExpertId
@@ -86,6 +86,21 @@ class HostCopy:
     readers: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks for a lease. session: whose conversation; tenant: who shares the queues with others on equal terms.
+
+    max_wait_s: within which the lease is to be held; None: the rules' own bound.
+    """
+
+    session: str | None = None
+    tenant: str | None = None
+    max_wait_s: float | None = None
+
+
+ANYBODY: Final = Asker()
+
+
 @dataclass(slots=True, eq=False)
 class Ticket:
     """One request for a lease, from its arrival to its withdrawal.
@@ -96,6 +111,7 @@ class Ticket:
     expert_id: ExpertId
     arrived_s: float
     start_by_s: float = float("inf")
+    tenant: str | None = None
     resident: Resident | None = None
     cold: bool = False
 

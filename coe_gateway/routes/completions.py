@@ -21,6 +21,7 @@ from experts.errors import (
     TierFull,
 )
 from experts.types import ExpertCall
+from memory_tiers.types import Asker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -102,7 +103,7 @@ class CompletionEndpoint(Endpoint):
         exchange.expert = expert_id
         call = ExpertCall(self._path, outgoing(body, raw, backend.spec.model), bool(body.stream), exchange.ask)
         asked_s = perf_counter()
-        lease = self._gateway.residency.lease(expert_id, exchange.session)
+        lease = self._gateway.residency.lease(expert_id, Asker(exchange.session))
         async with lease as resident:
             exchange.leased(asked_s, resident.load_s if lease.cold else 0.0)
             self._gateway.metrics.leases[lease.cold].inc()

@@ -15,14 +15,14 @@ from memory_tiers.ledger import DeviceLedger
 from memory_tiers.placement import placement
 from memory_tiers.policies import Candidate, Use
 from memory_tiers.tally import Tally
-from memory_tiers.types import Fail, Grant, Load, Resident, ResidentState, Ticket, Tier, Unload
+from memory_tiers.types import ANYBODY, Fail, Grant, Load, Resident, ResidentState, Ticket, Tier, Unload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from experts.types import ExpertId
     from memory_tiers.policies import EvictionPolicy
-    from memory_tiers.types import Effect, Footprint, HostCopy
+    from memory_tiers.types import Asker, Effect, Footprint, HostCopy
 
 
 class NaiveScheduler:
@@ -62,9 +62,9 @@ class NaiveScheduler:
         """Bytes there are for them."""
         return self._host_bytes
 
-    def request(self, expert_id: ExpertId, now_s: float, *, session: str | None = None) -> tuple[Ticket, list[Effect]]:
+    def request(self, expert_id: ExpertId, now_s: float, asker: Asker = ANYBODY) -> tuple[Ticket, list[Effect]]:
         """A request arrives."""
-        self._policy.used(Use(expert_id, now_s, session))
+        self._policy.used(Use(expert_id, now_s, asker.session))
         ticket, resident = Ticket(expert_id, now_s), self.ledger.get(expert_id)
         if resident is not None and resident.open and (self._grouping or not self._queue):
             self.tally.joined(resident)

@@ -6,7 +6,7 @@ import heapq
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from memory_tiers.types import Drop, Fail, Grant, Load, Stage, Tier, Unload
+from memory_tiers.types import Asker, Drop, Fail, Grant, Load, Stage, Tier, Unload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,7 +86,7 @@ class World:
     def _arrive(self, arrival: Arrival) -> None:
         fate = Served(arrival)
         self.served.append(fate)
-        ticket, effects = self.scheduler.request(arrival.expert, self.now_s, session=arrival.session)
+        ticket, effects = self.scheduler.request(arrival.expert, self.now_s, Asker(arrival.session))
         self._requests[id(ticket)] = ticket, fate
         if ticket.resident is not None:
             fate.hit = True

@@ -15,7 +15,7 @@ from experts.types import ExpertId, ExpertSpec
 from memory_tiers.manager import ResidencyManager
 from memory_tiers.rules import Rules
 from memory_tiers.scheduling import scheduler_of
-from memory_tiers.types import ResidentState
+from memory_tiers.types import Asker, ResidentState
 
 RULES = Rules(join_window_s=0.05, retry_after_s=0.0, quantum_s=0.0, prefetch=False)
 A, B, C = ExpertId("a"), ExpertId("b"), ExpertId("c")
@@ -261,7 +261,7 @@ async def test_a_conversation_is_told_to_the_policy() -> None:
     backends = {name: Slow(name, 40, start_s=0.0) for name in map(ExpertId, "abcd")}
     manager = manager_of(backends, budget_bytes=100, rules=Rules(quantum_s=0.0))
     for turn in range(120):
-        async with manager.lease(ExpertId("abcd"[turn % 4]), session="one"):
+        async with manager.lease(ExpertId("abcd"[turn % 4]), Asker(session="one")):
             pass
         await asyncio.sleep(0.001)  # time to bring in what comes next
     assert manager.tally.hidden > 60

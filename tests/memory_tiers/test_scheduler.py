@@ -13,7 +13,7 @@ from memory_tiers.costs import DISK_TO_HOST, HOST_TO_DEVICE
 from memory_tiers.policies.default import Default
 from memory_tiers.rules import Rules
 from memory_tiers.scheduler import Scheduler
-from memory_tiers.types import Drop, Effect, Fail, Footprint, Grant, Load, Stage, Ticket, Tier, Unload
+from memory_tiers.types import Asker, Drop, Effect, Fail, Footprint, Grant, Load, Stage, Ticket, Tier, Unload
 
 SIZES = {ExpertId("a"): 60, ExpertId("b"): 50, ExpertId("c"): 30, ExpertId("remote"): 0, ExpertId("huge"): 500}
 BUDGET = 100
@@ -393,7 +393,7 @@ def test_what_comes_next_in_a_conversation_is_brought_in_while_nobody_waits() ->
     now, foreseen = 0.0, 0
     for turn in range(200):  # a to b to c to d and again, two fit at once
         now += 10.0
-        ticket, effects = scheduler.request(ExpertId("abcd"[turn % 4]), now, session="one")
+        ticket, effects = scheduler.request(ExpertId("abcd"[turn % 4]), now, Asker(session="one"))
         held = [ticket] if ticket.resident is not None else []
         while effects or held:
             if held:

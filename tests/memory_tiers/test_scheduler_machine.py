@@ -26,6 +26,7 @@ from memory_tiers.policies import POLICIES
 from memory_tiers.rules import Rules
 from memory_tiers.scheduler import Scheduler
 from memory_tiers.types import (
+    Asker,
     CopyState,
     Drop,
     Effect,
@@ -53,8 +54,9 @@ FOOTPRINTS = {
 DEVICES, HOST = [100, 70], 130
 MAX_WAIT_S = 30.0
 NAMES = st.sampled_from([name for name in FOOTPRINTS for _ in range(1 if name in {"huge", "remote"} else 3)])
-SESSIONS = st.sampled_from([None, "one", "two"])
+NOBODY_OR_ONE_OF_TWO = st.sampled_from([None, "one", "two"])
 PATIENCE = st.sampled_from([None, None, 4.0, 300.0])
+ASKERS = st.builds(Asker, NOBODY_OR_ONE_OF_TWO, NOBODY_OR_ONE_OF_TWO, PATIENCE)
 SECONDS = st.sampled_from([0.1, 0.5, 5.0, 40.0])  # a fast machine, and one that stalls
 
 
@@ -133,12 +135,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert ticket.resident.state is ResidentState.READY, "granted before it was ready"
         self.held[id(ticket)] = ticket
 
-    @rule(target=tickets, expert=NAMES, session=SESSIONS, wait_s=PATIENCE, settles=st.booleans())
-    def ask(self, expert: ExpertId, session: str | None, wait_s: float | None, settles: bool) -> Ticket:
-        return self.request(expert, session, wait_s, settles=settles)
+    @rule(target=tickets, expert=NAMES, asker=ASKERS, settles=st.booleans())
+    def ask(self, expert: ExpertId, asker: Asker, settles: bool) -> Ticket:
+        return self.request(expert, asker, settles=settles)
 
-    def request(self, expert: ExpertId, session: str | None, wait_s: float | None, *, settles: bool) -> Ticket:
-        ticket, effects = self.scheduler.request(expert, self.now, session=session, max_wait_s=wait_s)
+    def request(self, expert: ExpertId, asker: Asker, *, settles: bool) -> Ticket:
+        ticket, effects = self.scheduler.request(expert, self.now, asker)
         self.kept.append(ticket)
         if ticket.resident is not None:
             self.held[id(ticket)] = ticket
@@ -153,7 +155,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(target=tickets, experts=st.permutations(list("abcde")))
     def fill(self, experts: list[str]) -> Any:
         """As many as fit are leased, so that whoever comes next needs room that is in use."""
-        return multiple(*(self.request(ExpertId(name), None, None, settles=True) for name in experts))
+        return multiple(*(self.request(ExpertId(name), Asker(), settles=True) for name in experts))
 
     @rule(ticket=consumes(tickets), twice=st.booleans())
     def withdraw(self, ticket: Ticket, twice: bool) -> None:
@@ -315,5 +317,5 @@ def test_ten_thousand_steps_and_the_books_are_right_after_each() -> None:
 
 
 def test_what_the_machine_is_for_is_tried() -> None:
-    seen = run(SchedulerMachine, 80, derandomize=True, database=None)
+    seen = run(SchedulerMachine, 120, derandomize=True, database=None)
     assert min(seen.values()) > 20, f"hardly tried: {seen}"

@@ -11,11 +11,12 @@ from memory_tiers.types import Ticket
 from memory_tiers.waiting import Waiting
 
 NAMES = [ExpertId(name) for name in "abcd"]
+TENANTS = [None, "one", "two"]
 NOW = 50.0
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("add"), st.sampled_from(NAMES), st.floats(0, 5), st.floats(0, 60)),
+        st.tuples(st.just("add"), st.sampled_from(NAMES), st.floats(0, 5), st.floats(0, 60), st.sampled_from(TENANTS)),
         st.tuples(st.just("remove"), st.integers(0, 30)),
         st.tuples(st.just("take"), st.sampled_from(NAMES)),
         st.tuples(st.just("clear")),
@@ -44,7 +45,9 @@ class ListModel:
         return tuple(taken)
 
     def waited_s(self, expert: ExpertId) -> float:
-        return sum(NOW + 1 - t.arrived_s for t in self.of(expert))
+        """Every tenant's tickets share one weight."""
+        mine = [sum(other.tenant == t.tenant for other in self.tickets) for t in self.of(expert)]
+        return sum((NOW + 1 - t.arrived_s) / count for t, count in zip(self.of(expert), mine, strict=True))
 
 
 def compare(waiting: Waiting, model: ListModel) -> None:
@@ -75,9 +78,10 @@ def test_as_a_plain_list_would_have_it(steps: list[tuple[object, ...]]) -> None:
     waiting, model, known, now = Waiting(), ListModel(), list[Ticket](), 0.0
     for kind, *rest in steps:
         if kind == "add":
-            expert, pause, patience = rest
+            expert, pause, patience, tenant = rest
             now += float(str(pause))
-            ticket = Ticket(ExpertId(str(expert)), now, now + float(str(patience)))
+            tenant = None if tenant is None else str(tenant)
+            ticket = Ticket(ExpertId(str(expert)), now, now + float(str(patience)), tenant)
             known.append(ticket)
             waiting.add(ticket)
             model.tickets.append(ticket)
@@ -104,6 +108,16 @@ def test_the_waits_of_all_who_wait_for_an_expert_add_up() -> None:
     waiting = queue(("a", 0.0), ("b", 6.0), ("b", 6.0), ("b", 6.0))
     assert waiting.order(lambda _: False, 7.0) == ["a", "b"]  # 8 against 3 x 2
     assert waiting.order(lambda _: False, 9.0) == ["b", "a"]  # 10 against 3 x 4
+
+
+def test_a_tenant_that_asks_for_much_does_not_push_another_back() -> None:
+    waiting = Waiting()
+    for _ in range(50):
+        waiting.add(Ticket(ExpertId("a"), 1.0, 60.0, "greedy"))
+    waiting.add(Ticket(ExpertId("b"), 0.0, 60.0, "modest"))
+    assert waiting.order(lambda _: False, 5.0) == ["b", "a"]  # 6 against 50 x 5 / 50
+    waiting.add(Ticket(ExpertId("a"), 2.0, 60.0, "modest"))
+    assert waiting.order(lambda _: False, 5.0) == ["a", "b"]  # (50 x 5) / 50 + 4 / 2 against 6 / 2
 
 
 def test_who_runs_out_of_time_comes_before_any_crowd() -> None:

@@ -17,7 +17,20 @@ from memory_tiers.policies import POLICIES
 from memory_tiers.rules import Rules
 from memory_tiers.scheduler import Scheduler
 from memory_tiers.tally import Tally
-from memory_tiers.types import CopyState, Drop, Effect, Footprint, HostCopy, Load, Resident, Stage, Ticket, Tier
+from memory_tiers.types import (
+    ANYBODY,
+    Asker,
+    CopyState,
+    Drop,
+    Effect,
+    Footprint,
+    HostCopy,
+    Load,
+    Resident,
+    Stage,
+    Ticket,
+    Tier,
+)  # fmt: skip
 
 A, B, C = (ExpertId(name) for name in "abc")
 SIZE = 100
@@ -98,8 +111,8 @@ class Scripted:
         self.script = list(script)
         self.reported: list[tuple[str, str, float]] = []
 
-    def request(self, expert_id: ExpertId, now_s: float, *, session: str | None = None) -> tuple[Ticket, list[Effect]]:
-        del session
+    def request(self, expert_id: ExpertId, now_s: float, asker: Asker = ANYBODY) -> tuple[Ticket, list[Effect]]:
+        del asker
         return Ticket(expert_id, now_s), self.script.pop(0)
 
     def withdraw(self, ticket: Ticket, now_s: float) -> list[Effect]:

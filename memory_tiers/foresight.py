@@ -88,7 +88,7 @@ class Foresight:
         best = max(ready, key=lambda e: chances[e] * self._reload_s(e))
         saves_s = chances[best] * self._reload_s(best)
         need = self._footprints[best].device_bytes
-        for device in range(len(self._ledger.budgets_bytes)):
+        for device in self._footprints[best].devices(len(self._ledger.budgets_bytes)):
             missing = need - self._ledger.free_bytes(device)
             settled_s = now_s - self._rules.quantum_s
             idle = [

@@ -25,7 +25,7 @@ def placement(
     on_device: list[ExpertId] = []
     for expert_id in order:
         need = footprints[expert_id].device_bytes
-        device = max(range(len(free)), key=free.__getitem__)
+        device = max(footprints[expert_id].devices(len(free)), key=free.__getitem__)
         if 0 < need <= free[device]:
             free[device] -= need
             on_device.append(expert_id)

@@ -23,11 +23,15 @@ _READY, _UNLOADING = ResidentState.READY, ResidentState.UNLOADING
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Room that is asked for. patient: no busy expert is to make room for it yet; urgent: its time runs out."""
+    """Room that is asked for. patient: no busy expert is to make room for it yet; urgent: its time runs out.
+
+    device: the only one that will do; None: any.
+    """
 
     need_bytes: int
     patient: bool
     urgent: bool
+    device: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +65,18 @@ class Rooms:
         self._on = [[r for r in ledger if r.device == device] for device in range(len(ledger.budgets_bytes))]
         self._promised = [0] * len(self._on)
         self._needed: set[int] = set()
-        self._hopeless = float("inf")  # whoever needs as much gets nothing more in this round
+        self._hopeless: dict[int | None, float] = {}  # by the device asked for: who needs as much gets nothing more
         self._costs: dict[int, float] | None = None  # asked for once a round
 
     def find(self, wanted: Wanted, *, may_load: bool) -> Found:
         """Place one, or promise it what will be free. may_load: whether a load may begin in this round."""
         if not wanted.need_bytes:
-            return Found(0)
-        if not wanted.urgent and wanted.need_bytes >= self._hopeless:
+            return Found(wanted.device or 0)
+        hopeless = min(self._hopeless.get(device, float("inf")) for device in (None, wanted.device))
+        if not wanted.urgent and wanted.need_bytes >= hopeless:
             return NOT_YET
-        devices = sorted(range(len(self._on)), key=self._coming, reverse=True)
+        able = range(len(self._on)) if wanted.device is None else [wanted.device]
+        devices = sorted(able, key=self._coming, reverse=True)
         for device in devices:
             if may_load and self._ledger.free_bytes(device) - self._promised[device] >= wanted.need_bytes:
                 return Found(device)
@@ -120,7 +126,8 @@ class Rooms:
             self._promised[device] += wanted.need_bytes
         else:  # nobody may go yet: what is free or comes free there is not for those behind
             self._promised[devices[0]] += max(self._coming(devices[0]), 0)
-            self._hopeless = min(self._hopeless, wanted.need_bytes)
+            known = self._hopeless.get(wanted.device, float("inf"))
+            self._hopeless[wanted.device] = min(known, wanted.need_bytes)
 
     def _draining(self) -> int:
         return sum(r.draining and r.leases > 0 for own in self._on for r in own)

@@ -214,8 +214,9 @@ class Scheduler:
         """Have an expert in a tier before anybody asks, if it is not there and fits what is free."""
         if tier is Tier.HOST:
             return self.host.foresee(expert_id) if self.host.can_hold(expert_id) else []
-        need = self._footprints[expert_id].device_bytes
-        device = max(range(len(self.ledger.budgets_bytes)), key=self.ledger.free_bytes)
+        footprint = self._footprints[expert_id]
+        need = footprint.device_bytes
+        device = max(footprint.devices(len(self.ledger.budgets_bytes)), key=self.ledger.free_bytes)
         if self.ledger.get(expert_id) is not None or need > self.ledger.free_bytes(device):
             return []
         return [self._start_load(expert_id, device, foreseen=True)]
@@ -244,12 +245,13 @@ class Scheduler:
         self._queue.check_invariants()
 
     def _refusal(self, expert_id: ExpertId, now_s: float) -> Exception | None:
-        need_bytes = self._footprints[expert_id].device_bytes
+        footprint, budgets = self._footprints[expert_id], self.ledger.budgets_bytes
         if (error := self._breaker.open(expert_id, now_s)) is not None:
             return error  # trying again at once would evict a healthy expert for it, request after request
         if self._closed:
             return ExpertUnreachable(expert_id, "the gateway is closing")
-        if need_bytes > (largest := max(self.ledger.budgets_bytes)):
+        largest = max(budgets[device] for device in footprint.devices(len(budgets)))
+        if (need_bytes := footprint.device_bytes) > largest:
             return TierFull(f"expert {expert_id!r} needs {need_bytes} bytes; the device budget is {largest}")
         return None
 
@@ -275,13 +277,14 @@ class Scheduler:
         if resident is not None:
             resident.foreseen = False
             return self._grant_all(resident) if resident.open else []
-        need_bytes = self._footprints[expert_id].device_bytes
+        footprint = self._footprints[expert_id]
+        need_bytes = footprint.device_bytes
         if self.host.can_hold(expert_id) and not self.host.holds(expert_id):
             return self.host.demand(expert_id, self._queue.experts, now_s)
         patient = now_s < self._queue.first(expert_id).arrived_s + self.rules.join_window_s
         loading = sum(r.state is _LOADING and r.device_bytes > 0 for r in self.ledger)
         may_load = loading < self.rules.loads or not need_bytes
-        found = rooms.find(Wanted(need_bytes, patient and not urgent, urgent), may_load=may_load)
+        found = rooms.find(Wanted(need_bytes, patient and not urgent, urgent, footprint.device), may_load=may_load)
         if found.device is not None:
             return [self._start_load(expert_id, found.device)]
         return [self._start_unload(victim) for victim in found.victims]

@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from experts.types import ExpertId
 
 
@@ -36,10 +38,18 @@ class CopyState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What an expert takes on a device, and what a copy of its weights takes in host memory; 0: it is not staged."""
+    """What an expert takes on a device, and what a copy of its weights takes in host memory; 0: it is not staged.
+
+    device: the only one that it can be on; None: any.
+    """
 
     device_bytes: int
     host_bytes: int = 0
+    device: int | None = None
+
+    def devices(self, count: int) -> Sequence[int]:
+        """Which of `count` devices it can be on."""
+        return range(count) if self.device is None else (self.device,)
 
 
 @dataclass(slots=True, eq=False)

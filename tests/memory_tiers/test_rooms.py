@@ -351,3 +351,12 @@ def test_broken_rooms_are_caught(broken: type[Rooms], complaint: str) -> None:
         except AssertionError as problem:
             caught.append(str(problem))
     assert any(re.search(complaint, found) for found in caught), caught
+
+
+def test_room_is_found_on_the_device_that_will_do_and_hopelessness_is_a_device_s_own() -> None:
+    busy = resident("a", 90, device=1, leases=1)
+    rooms = rooms_of([busy], 100, 100)
+    assert rooms.find(Wanted(50, *CALM, device=1), may_load=True) == Found()
+    assert rooms.find(Wanted(50, *CALM, device=1), may_load=True) == Found()
+    assert rooms.find(Wanted(50, *CALM, device=0), may_load=True) == Found(0)
+    assert find(rooms, 60) == Found(0)

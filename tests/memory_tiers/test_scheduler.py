@@ -439,3 +439,25 @@ def test_the_policy_is_told_who_waits_before_it_is_asked_who_goes() -> None:
     assert made[0].told[-1] == [C, "d"]
     scheduler.withdraw(held[1], 3.0)
     assert made[0].told[-1] == [C, "d"]
+
+
+def test_an_expert_of_one_device_loads_there_waits_for_it_and_is_measured_by_it() -> None:
+    footprints = {
+        ExpertId("any"): Footprint(60),
+        ExpertId("own"): Footprint(60, device=1),
+        ExpertId("large"): Footprint(90, device=1),
+    }
+    scheduler = Scheduler(footprints, [100, 80], rules=Rules(prefetch=False, quantum_s=0.0))
+    _, effects = scheduler.request(ExpertId("large"), 0.0)
+    assert isinstance(effects[0], Fail)
+    assert "90 bytes; the device budget is 80" in str(effects[0].error)
+    scheduler.request(ExpertId("any"), 0.0)
+    ready(scheduler, "own")
+    assert {r.expert_id: r.device for r in scheduler.ledger} == {"any": 0, "own": 1}
+
+    scheduler = Scheduler(footprints, [60, 80], rules=Rules(prefetch=False, quantum_s=0.0))
+    ticket = ready(scheduler, "any")  # on the device with more room, which the other one needs
+    _, effects = scheduler.request(ExpertId("own"), 1.0)
+    assert effects == []
+    effects = scheduler.withdraw(ticket, 2.0)
+    assert [effect.resident.expert_id for effect in effects if isinstance(effect, Unload)] == ["any"]

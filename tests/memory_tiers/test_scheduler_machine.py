@@ -46,7 +46,7 @@ FOOTPRINTS = {
     ExpertId("a"): Footprint(60, 55),
     ExpertId("b"): Footprint(50, 45),
     ExpertId("c"): Footprint(30, 25),
-    ExpertId("d"): Footprint(30),  # never staged
+    ExpertId("d"): Footprint(30, device=1),  # never staged, and at home on one device only
     ExpertId("e"): Footprint(90, 85),
     ExpertId("remote"): Footprint(0),
     ExpertId("huge"): Footprint(500, 500),
@@ -260,6 +260,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         for resident in scheduler.ledger:
             pins = sum(t.resident is resident for t in self.held.values())
             assert resident.leases == pins, "a pin leaked or got lost"
+            assert resident.device in FOOTPRINTS[resident.expert_id].devices(len(DEVICES)), "on a device of others"
         assert scheduler.host.ledger.used_bytes <= HOST
         for ticket in self.waiting.values():
             loading = any(r.expert_id == ticket.expert_id for r in self.moves.loading)

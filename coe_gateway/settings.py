@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import ByteSize, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from coe_gateway.engine_settings import EngineSettings, check_adapters
 from coe_gateway.litellm_config import translate
 from experts.config_file import ConfigDocument, KeyPath, dotted, read_config
 from experts.errors import ConfigError, InvalidConfig
@@ -187,6 +188,7 @@ class Settings(Entry):
     weights_dir: Path | None = Field(
         default=None, description="default: coe-gateway/weights in the user's cache folder"
     )
+    engines: EngineSettings = EngineSettings()
 
     @model_validator(mode="after")
     def _references_hold(self) -> Self:
@@ -197,6 +199,7 @@ class Settings(Entry):
             if expert_id == "auto" or expert_id.startswith("coe/"):
                 raise ConfigError(f"experts[{i}].id", expert_id, "`auto` and `coe/...` are the router's names")
         _check_residency(self.residency, known)
+        check_adapters(self.experts)
         if self.router is not None:
             own = self.router.category_examples()
             categories = None if self.router.artifact else [category.name for category in own]
@@ -277,7 +280,9 @@ def weights_dir(settings: Settings | None, environ: Mapping[str, str]) -> Path:
     return Path(cache).expanduser() / "coe-gateway" / "weights"
 
 
-_TAGS = frozenset({"llama_cpp", "openai", "echo", "canned", "literal['default']", "tuple[CategoryEntry, ...]"})
+_TAGS = frozenset(
+    {"llama_cpp", "vllm", "vllm_lora", "openai", "echo", "canned", "literal['default']", "tuple[CategoryEntry, ...]"}
+)
 
 
 def _problems(document: ConfigDocument, error: ValidationError) -> list[ConfigError]:

@@ -11,11 +11,16 @@ The rules, checked for each backend by tests/contract/:
 * `stage` returns when the weights are held in host memory, `spec.host_bytes` of it: `start` then reads them from
   there, until `unstage`. It may be called in any state, and twice. It raises `ExpertStartFailed` when the weights are
   missing, are not those that were asked for, or find no memory; then, or when cancelled, it leaves nothing held.
-  Where `spec.host_bytes` is 0 it does nothing. A start that begins while it has not returned reads from the disk.
+  Where `spec.host_bytes` is 0 it does nothing. A start that begins while it has not returned reads from the disk, or
+  waits for it.
 * `unstage` returns when that memory is back with the system. It may be called in any state, twice, or when nothing is
   staged. A running expert goes on: it has what it needs. A `stage` in progress is given up, and raises; a `start` in
   progress keeps the memory until it ends, and `unstage` waits for that.
 * `start`, `stop` and a crash leave what is staged as it is. The bytes on the device and those in host memory add up.
+* Where starting the engine is what takes long, what is staged is the engine, asleep: `stage` starts it, has it hold its
+  weights and puts it to sleep; `start` wakes it and sees that it answers as it did, `stop` puts it to sleep again, and
+  `unstage` of a sleeping one ends it. `spec.host_bytes` then counts its processes too. A crash takes its copy along;
+  the next `start` makes a new one, and what was staged stays so.
 """
 
 from __future__ import annotations

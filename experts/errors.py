@@ -25,6 +25,7 @@ CoeError
 ├── ArtifactError          a router artifact cannot be used
 │   ├── ArtifactCorrupt    the file is damaged, or no artifact at all
 │   └── ArtifactMismatch   it was made for another encoder, or for experts that are not here
+├── EngineInstallFailed    an engine's environment could not be made
 └── WeightsError           a file of weights is not to be had
     ├── HashMismatch       the file is not the one that was asked for
     └── SourceUnavailable  no source could give it
@@ -179,6 +180,10 @@ class ArtifactMismatch(ArtifactError):
     def __init__(self, path: str, what: str, theirs: str, ours: str) -> None:
         self.path, self.what, self.theirs, self.ours = path, what, theirs, ours
         super().__init__(f"{path}: {what} {theirs!r} is not {ours!r}")
+
+
+class EngineInstallFailed(CoeError):
+    """An engine's environment could not be made; the message has what the failing step said."""
 
 
 class WeightsError(CoeError):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, Self
 
 from pydantic import (
-    BaseModel,
     ByteSize,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     PositiveFloat,
@@ -19,16 +16,24 @@ from pydantic import (
 from yarl import URL
 
 from experts.canned_answers import CannedAnswer, CannedAnswers, compiled, plain_words
-from experts.types import ALL_FEATURES, ExpertId, ExpertSpec, Feature, WeightsSpec
+from experts.entry import Entry, NamedEntry
+from experts.types import ALL_FEATURES, ExpertSpec, Feature, WeightsSpec
+from experts.vllm_entry import VllmEntry, VllmLoraEntry
+
+__all__ = [
+    "CannedAnswerEntry",
+    "CannedEntry",
+    "EchoEntry",
+    "Entry",
+    "ExpertEntry",
+    "LlamaCppEntry",
+    "OpenAiEntry",
+    "VllmEntry",
+    "VllmLoraEntry",
+    "WeightsEntry",
+]
 
 _WORKING_MEMORY_BYTES = 256 * 1024**2  # KV, compute buffers and the process itself, when nobody measured
-EXPERT_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")
-
-
-class Entry(BaseModel):
-    """A section of the configuration: unknown keys are refused, values are never clamped."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
 class WeightsEntry(Entry):
@@ -47,29 +52,7 @@ class WeightsEntry(Entry):
         return WeightsSpec(self.filename, self.sha256, self.size_bytes, self.sources)
 
 
-class _ExpertEntry(Entry):
-    id: str = Field(pattern=EXPERT_ID.pattern, description="the name clients use as `model`")
-    description: str = Field(default="", description="what it is good at, one sentence")
-    features: frozenset[Feature] | None = Field(default=None, description="what it can do; the rest is refused by name")
-    context_tokens: PositiveInt | None = Field(default=None, description="its context window, prompt and answer")
-    total_params_b: PositiveFloat | None = Field(default=None, description="its parameters, in billions")
-    active_params_b: PositiveFloat | None = Field(default=None, description="those active per token, in billions")
-
-    def _spec(self, *, model: str, features: frozenset[Feature], **more: object) -> ExpertSpec:
-        return ExpertSpec(
-            id=ExpertId(self.id),
-            backend=self.backend,  # type: ignore[attr-defined]  # every concrete entry has it
-            model=model,
-            description=self.description,
-            features=self.features if self.features is not None else features,
-            context_tokens=self.context_tokens,
-            total_params_b=self.total_params_b,
-            active_params_b=self.active_params_b or self.total_params_b,
-            **more,  # type: ignore[arg-type]
-        )
-
-
-class LlamaCppEntry(_ExpertEntry):
+class LlamaCppEntry(NamedEntry):
     """An expert on the embedded engine, in a worker process of its own."""
 
     backend: Literal["llama_cpp"]
@@ -93,7 +76,7 @@ class LlamaCppEntry(_ExpertEntry):
         )
 
 
-class OpenAiEntry(_ExpertEntry):
+class OpenAiEntry(NamedEntry):
     """An expert behind any OpenAI-compatible URL."""
 
     backend: Literal["openai"]
@@ -123,7 +106,7 @@ class OpenAiEntry(_ExpertEntry):
         return self._spec(model=self.model or self.id, features=ALL_FEATURES, options=options)
 
 
-class EchoEntry(_ExpertEntry):
+class EchoEntry(NamedEntry):
     """An expert that repeats what it was asked, for trying things out."""
 
     backend: Literal["echo"]
@@ -187,7 +170,7 @@ class CannedAnswerEntry(Entry):
         return self
 
 
-class CannedEntry(_ExpertEntry):
+class CannedEntry(NamedEntry):
     """An expert that answers by rule, without a model."""
 
     backend: Literal["canned"]
@@ -208,4 +191,6 @@ class CannedEntry(_ExpertEntry):
         return CannedAnswers((CannedAnswer(a.reply, a.exact, a.match) for a in self.answers), self.default)
 
 
-ExpertEntry = Annotated[LlamaCppEntry | OpenAiEntry | EchoEntry | CannedEntry, Field(discriminator="backend")]
+ExpertEntry = Annotated[
+    LlamaCppEntry | VllmEntry | VllmLoraEntry | OpenAiEntry | EchoEntry | CannedEntry, Field(discriminator="backend")
+]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from coe_gateway import __version__
-from coe_gateway.cli import chat, docs, experts, output, route, router, serve
+from coe_gateway.cli import chat, docs, engines, experts, output, route, router, serve
 from experts.errors import CoeError, ConfigError, ExpertUnreachable, InvalidConfig, WeightsError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ app.command()(route.route)
 app.command()(chat.chat)
 app.command()(docs.docs)
 app.add_typer(experts.app, name="experts")
+app.add_typer(engines.app, name="engines")
 app.add_typer(router.app, name="router")
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from experts.backends.host_weights import HostWeights
+from experts.backends.lines import read_line
 from experts.backends.llama_cpp_worker import WorkerConfig
 from experts.backends.openai_http import HttpCall, OpenAiHttpBackend
 from experts.errors import ExpertStartFailed, ExpertUnreachable, WeightsError
@@ -176,7 +177,7 @@ class LlamaCppBackend:
     async def _watch_over(self, process: asyncio.subprocess.Process) -> None:
         """Keep the worker's last words, and tell of its end if nobody asked for it."""
         if process.stderr is not None:
-            while line := await _line(process.stderr):
+            while line := await read_line(process.stderr):
                 self._said.append(line.decode("utf-8", "replace").rstrip())
         await process.wait()
         if self._http is not None:
@@ -185,13 +186,3 @@ class LlamaCppBackend:
 
     def _last_words(self) -> str:
         return " | ".join(list(self._said)[-5:]) or "it said nothing"
-
-
-async def _line(stream: asyncio.StreamReader) -> bytes:
-    """The next line, or a piece of one that is longer than the stream's limit."""
-    try:
-        return await stream.readuntil(b"\n")
-    except asyncio.IncompleteReadError as error:
-        return error.partial
-    except asyncio.LimitOverrunError as error:
-        return await stream.read(max(error.consumed, 1))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from eval.device_swap.report import device_swap_section
 from eval.routing.bench_sections import comparison_section, labels_section, routing_section
 from eval.serving.footprint_report import footprint_section
 from eval.serving.gateway_report import gateway_section
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SECTIONS: Final[Mapping[str, Section]] = {  # a document's `kind` -> what renders it; a new benchmark adds its row
     "comparison": comparison_section,
+    "device-swap": device_swap_section,
     "footprint": footprint_section,
     "gateway": gateway_section,
     "labels": labels_section,

@@ -21,23 +21,23 @@ class WorkerExtension:
 
     def coe_pack(self) -> Report:
         """Hold a copy of the weights in host memory."""
-        return _answer(lambda: _tier_of(self).pack())
+        return _answer(lambda: tier_of(self).pack())
 
     def coe_sleep(self) -> Report:
         """Give the device memory back."""
-        return _answer(lambda: _tier_of(self).sleep())
+        return _answer(lambda: tier_of(self).sleep())
 
     def coe_wake(self) -> Report:
         """Bring the weights back from the host copy."""
-        return _answer(lambda: _tier_of(self).wake())
+        return _answer(lambda: tier_of(self).wake())
 
     def coe_release(self) -> Report:
         """Give the host copy back."""
-        return _answer(lambda: _tier_of(self).release())
+        return _answer(lambda: tier_of(self).release())
 
     def coe_report(self) -> Report:
         """Tell what is held where."""
-        return _answer(lambda: _tier_of(self).report())
+        return _answer(lambda: tier_of(self).report())
 
 
 def _answer(verb: Callable[[], Report]) -> Report:
@@ -47,7 +47,7 @@ def _answer(verb: Callable[[], Report]) -> Report:
         return {"problem": str(refused)}
 
 
-def _tier_of(worker: WorkerExtension) -> WeightTier:
+def tier_of(worker: WorkerExtension) -> WeightTier:
     """The tier of this worker, made when it is first asked for."""
     tier: WeightTier | None = vars(worker).get("_coe_tier")
     if tier is None:
@@ -63,6 +63,10 @@ def _tier_for_this_platform(worker: WorkerExtension) -> WeightTier:
         from .cpu import CpuWeights  # noqa: PLC0415 - each platform imports what it alone needs
 
         return CpuWeights(worker)
+    if current_platform.is_cuda():
+        from .cuda import CudaWeights  # noqa: PLC0415 - as above
+
+        return CudaWeights(worker)
     raise Refused(f"weights on {current_platform.device_name!r} cannot be put to sleep")
 
 

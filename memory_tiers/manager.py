@@ -12,7 +12,7 @@ from experts.errors import CoeError, ExpertStartFailed
 from memory_tiers.lease import Lease
 from memory_tiers.policies import POLICIES
 from memory_tiers.scheduler import Scheduler
-from memory_tiers.types import Fail, Footprint, Grant, Load, Resident, ResidentState, Stage, Ticket, Unload
+from memory_tiers.types import Fail, Footprint, Grant, Load, Resident, ResidentState, Stage, Ticket, Tier, Unload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -110,9 +110,14 @@ class ResidencyManager:
     async def preload(self, expert_ids: Sequence[ExpertId]) -> None:
         """Have experts where they fit, the first the nearest, one move after the other; returns when it is done."""
         for expert_id, tier in self._scheduler.placement(expert_ids):
-            self._apply(self._scheduler.bring(expert_id, tier))
-            while self._moves:
-                await asyncio.wait(self._moves)
+            if self._backends[expert_id].spec.sleeps:
+                await self._bring(expert_id, Tier.HOST)
+            await self._bring(expert_id, tier)
+
+    async def _bring(self, expert_id: ExpertId, tier: Tier) -> None:
+        self._apply(self._scheduler.bring(expert_id, tier))
+        while self._moves:
+            await asyncio.wait(self._moves)
 
     def evict(self, expert_id: ExpertId) -> None:
         """Take an idle expert off the device."""

@@ -168,7 +168,7 @@ class VllmEngine:
 
 async def _exit_of(process: asyncio.subprocess.Process) -> int:
     """The leader's exit code. `Process.wait` waits for the end of its output too, which its children keep open."""
-    while process.returncode is None:
+    while process.returncode is None:  # noqa: ASYNC110 - a return code has no event
         await asyncio.sleep(_POLL_S)
     return process.returncode
 

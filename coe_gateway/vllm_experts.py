@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
+
+import aiohttp
 
 from experts.backends.engine_records import EngineRecords
 from experts.backends.vllm_lora import Adapters, VllmLoraBackend
@@ -13,14 +16,24 @@ from experts.types import ExpertId
 from memory_tiers import vllm_extension
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    import aiohttp
-
     from experts.backend import ExpertBackend
     from experts.registry import ExpertEntry
+
+
+@asynccontextmanager
+async def open_vllm(entry: VllmEntry, engines: Path) -> AsyncIterator[VllmBackend]:
+    """One expert on vLLM by itself, not started; its engine is ended with the body."""
+    async with aiohttp.ClientSession() as session:
+        backend = _base(entry, session, engines)
+        try:
+            yield backend
+        finally:
+            await backend.stop()
+            await backend.unstage()
 
 
 def vllm_backends(
@@ -30,12 +43,11 @@ def vllm_backends(
     lease: Callable[[ExpertId], AbstractAsyncContextManager[object]],
 ) -> dict[str, ExpertBackend]:
     """Those of the entries that are on vLLM, by id. lease: keeps an expert on the device for its body."""
-    records = EngineRecords(engines / "running")
     backends: dict[str, ExpertBackend] = {}
     adapters: dict[str, Adapters] = {}
     for entry in entries:
         if isinstance(entry, VllmEntry):
-            base = VllmBackend(entry.spec(), session, entry.command(engines), vllm_extension.FOLDER, records)
+            base = _base(entry, session, engines)
             backends[entry.id] = base
             adapters[entry.id] = Adapters(base, entry.max_loaded_loras)
     for entry in entries:
@@ -44,3 +56,8 @@ def vllm_backends(
             folder = entry.adapter.expanduser()
             backends[entry.id] = VllmLoraBackend(entry.spec(), adapters[entry.base], folder, lease_base)
     return backends
+
+
+def _base(entry: VllmEntry, session: aiohttp.ClientSession, engines: Path) -> VllmBackend:
+    records = EngineRecords(engines / "running")
+    return VllmBackend(entry.spec(), session, entry.command(engines), vllm_extension.FOLDER, records)

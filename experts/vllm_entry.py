@@ -80,6 +80,7 @@ class VllmEntry(NamedEntry):
             features=_FEATURES,
             device_bytes=int(self.device_bytes),
             host_bytes=int(self.host_bytes),
+            sleeps=self.host_bytes > 0,
         )
 
     def command(self, engines: Path) -> EngineCommand:

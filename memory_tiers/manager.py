@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from experts.errors import CoeError, ExpertStartFailed
 from memory_tiers.lease import Lease
-from memory_tiers.types import ANYBODY, Fail, Grant, Load, Resident, ResidentState, Stage, Ticket, Unload
+from memory_tiers.types import ANYBODY, Fail, Grant, Load, Resident, ResidentState, Stage, Ticket, Tier, Unload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -102,9 +102,14 @@ class ResidencyManager:
     async def preload(self, expert_ids: Sequence[ExpertId]) -> None:
         """Have experts where they fit, the first the nearest, one move after the other; returns when it is done."""
         for expert_id, tier in self._scheduler.placement(expert_ids):
-            self._apply(self._scheduler.bring(expert_id, tier))
-            while self._moves:
-                await asyncio.wait(self._moves)
+            if self._backends[expert_id].spec.sleeps:
+                await self._bring(expert_id, Tier.HOST)
+            await self._bring(expert_id, tier)
+
+    async def _bring(self, expert_id: ExpertId, tier: Tier) -> None:
+        self._apply(self._scheduler.bring(expert_id, tier))
+        while self._moves:
+            await asyncio.wait(self._moves)
 
     def evict(self, expert_id: ExpertId) -> None:
         """Take an idle expert off the device."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,10 +17,12 @@ from experts.engines.environment import EngineEnvironments
 from experts.engines.gguf_folder import make_folder
 from experts.engines.recipe import RECIPES, VLLM_CPU
 from experts.errors import ConfigError, UnknownExpert
+from experts.registry import VllmEntry
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from coe_gateway.engine_weighing import Weighed
     from coe_gateway.settings import Settings
     from experts.engines.recipe import EngineRecipe
     from experts.types import WeightsSpec
@@ -68,6 +72,35 @@ def unpack(
     pull_files([weights], open_store(settings))
     folder = make_folder(open_environments(settings), VLLM_CPU, weights, open_store(settings).path_of(weights))
     output.console.print(str(folder), markup=False, soft_wrap=True)
+
+
+@app.command()
+def weigh(
+    expert: Annotated[str, typer.Argument(help="a vllm expert of the configuration, with host_bytes")],
+    config: ConfigOption = None,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="times it sleeps and wakes; medians are over these")] = 5,
+    json: JsonOption = False,
+) -> None:
+    """Start a vLLM expert, have it sleep and wake, and print what it takes: what to book for it."""
+    settings = load_settings(chosen_config(config))
+    weighed = asyncio.run(_weighed(settings, expert, rounds))
+    if json:
+        output.as_json(weighed)
+        return
+    for key, value in (*asdict(weighed).items(), ("host_bytes", weighed.host_bytes)):
+        shown = f"{value / 1024**2:,.0f} MiB" if key.endswith("_bytes") else value
+        output.console.print(f"{key:>14}  {shown}", markup=False)
+
+
+async def _weighed(settings: Settings, name: str, rounds: int) -> Weighed:
+    from coe_gateway.engine_weighing import weigh as weigh_engine
+    from coe_gateway.vllm_experts import open_vllm
+
+    entry = next((e for e in settings.experts if isinstance(e, VllmEntry) and e.id == name), None)
+    if entry is None or not entry.host_bytes:
+        raise ConfigError("expert", name, "is not an expert with backend vllm and host_bytes")
+    async with open_vllm(entry, settings.engines.folder(os.environ)) as backend:
+        return await weigh_engine(backend, rounds, entry.max_model_len)
 
 
 def open_environments(settings: Settings) -> EngineEnvironments:

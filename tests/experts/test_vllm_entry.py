@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from coe_gateway.settings import load_settings
+from coe_gateway.app import open_gateway
+from coe_gateway.settings import Settings, load_settings
 from experts.backends.vllm_command import EngineCommand, flags
-from experts.errors import InvalidConfig
-from experts.types import Feature
+from experts.errors import ExpertStartFailed, InvalidConfig
+from experts.types import ExpertCall, ExpertId, Feature
 from experts.vllm_entry import VllmEntry
 
 
@@ -148,6 +150,49 @@ def test_a_mistake_in_a_file_is_named_with_its_key_and_line(tmp_path: Path) -> N
     assert problem.key == "experts[0].args"
     assert problem.line == 6
     assert "'host' is the gateway's own to set" in problem.problem
+
+
+ADAPTER = {"id": "poet", "backend": "vllm_lora", "base": "smol", "adapter": "/adapters/poet"}
+
+
+def settings_of(tmp_path: Path, *experts: dict[str, object]) -> Settings:
+    file = tmp_path / "coe.yaml"
+    file.write_text(json.dumps({"experts": experts}))
+    return load_settings(file)
+
+
+def test_an_adapter_needs_a_base_that_takes_adapters(tmp_path: Path) -> None:
+    base = {"id": "smol", "backend": "vllm", "model": "/m", "device_bytes": "3GiB"}
+    assert settings_of(tmp_path, ADAPTER, base | {"max_loras": 2})
+    with pytest.raises(InvalidConfig, match=r"experts\[0\].base = 'smol'.*takes no adapters; set its `max_loras`"):
+        settings_of(tmp_path, ADAPTER, base)
+    with pytest.raises(InvalidConfig, match="is not an expert with backend vllm; known: other"):
+        settings_of(tmp_path, base | {"id": "other", "max_loras": 2}, ADAPTER)
+
+
+def test_an_engine_with_adapters_is_told_their_number_and_rank(tmp_path: Path) -> None:
+    command = entry(max_loras=2, max_lora_rank=8).command(tmp_path)
+    arguments = command.arguments(1)
+    assert {"--enable-lora", "--max-loras=2", "--max-cpu-loras=16", "--max-lora-rank=8"} <= set(arguments)
+    assert command.environment({}, Path("/e"), Path("/s"), "k")["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
+    assert "--enable-lora" not in entry().command(tmp_path).arguments(1)
+
+
+async def test_an_adapter_asks_for_its_base_and_says_why_that_is_not_to_be_had(tmp_path: Path) -> None:
+    poet = tmp_path / "poet"
+    poet.mkdir()
+    (poet / "adapter_config.json").write_text("{}")
+    base = {"id": "smol", "backend": "vllm", "model": "/m", "device_bytes": 1000, "max_loras": 2}
+    adapter = ADAPTER | {"adapter": str(poet)}
+    settings = settings_of(tmp_path, adapter, base | {"environment": str(tmp_path)})
+    async with open_gateway(settings, {"COE_ENGINES_DIR": str(tmp_path)}) as gateway:
+        assert list(gateway.backends) == ["poet", "smol"]
+        backend = gateway.backends[ExpertId("poet")]
+        await backend.start()
+        with pytest.raises(ExpertStartFailed, match="'smol': there is no engine at"):
+            async with backend.call(ExpertCall("/v1/completions", b"{}")):
+                pass
+        assert gateway.residency.used_bytes == 0
 
 
 def test_what_is_not_booked_in_host_memory_is_not_staged() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from experts.types import ExpertId, ExpertSpec
 from memory_tiers.manager import ResidencyManager
 from memory_tiers.rules import Rules
 from memory_tiers.scheduling import scheduler_of
-from memory_tiers.types import Asker, ResidentState
+from memory_tiers.types import Asker, ResidentState, Tier
 
 RULES = Rules(join_window_s=0.05, retry_after_s=0.0, quantum_s=0.0, prefetch=False)
 A, B, C = ExpertId("a"), ExpertId("b"), ExpertId("c")
@@ -276,6 +276,19 @@ async def test_experts_are_in_place_before_anybody_asks() -> None:
     assert [backends[name].staged for name in (A, B, C)] == [False, True, False]
     await use(House(manager, dict(backends)), A)
     assert manager.tally.hits == 1
+    await manager.close()
+
+
+async def test_an_expert_whose_engine_sleeps_is_staged_before_it_is_first_started() -> None:
+    backend = Staged(A, 60)
+    backend._spec = replace(backend.spec, sleeps=True)
+    manager = manager_of({A: backend, B: Slow(B, 60)}, budget_bytes=100, host_bytes=70, rules=RULES)
+    await manager.preload([A])
+    assert backend.staged
+    assert [resident.source for resident in manager.residents()] == [Tier.HOST]
+    manager.evict(A)
+    await use(House(manager, {}), B)
+    assert backend.staged, "its engine was ended"
     await manager.close()
 
 

@@ -11,13 +11,13 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import torch
-
 from .free_memory import available_bytes
 from .tier import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import torch
 
 ALIGN_BYTES = 512
 _COMPARE_BYTES = 4 * 1024**2
@@ -26,6 +26,8 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_
 
 def raw_bytes(storage: torch.UntypedStorage) -> torch.Tensor:
     """A storage as bytes. Shapes: (storage's bytes,), uint8; it shares the memory."""
+    import torch  # noqa: PLC0415 - the extension is imported, and tried, where there is none
+
     return torch.empty(0, dtype=torch.uint8).set_(storage, 0, (storage.nbytes(),), (1,))
 
 
@@ -82,6 +84,8 @@ class PackedMemory:
         """The bytes, uint8, for the body only. Shapes: (size_bytes,)."""
         mapping = mmap.mmap(self._descriptor, self.size_bytes, access=mmap.ACCESS_COPY)  # a sealed file takes no other
         try:
+            import torch  # noqa: PLC0415 - as above
+
             yield torch.frombuffer(mapping, dtype=torch.uint8)
         finally:
             mapping.madvise(mmap.MADV_DONTNEED)  # pages that were looked at would count as this process's

@@ -21,11 +21,13 @@ from coe_gateway.gateway import Gateway
 from coe_gateway.metrics import Metrics
 from coe_gateway.openapi import openapi_document
 from coe_gateway.reload import RouterReloader
+from coe_gateway.retrieval.service import open_retrieval
 from coe_gateway.routes.completions import CompletionEndpoint
 from coe_gateway.routes.decision import RouteEndpoint
 from coe_gateway.routes.health import HealthEndpoint
 from coe_gateway.routes.models import ModelsEndpoint
 from coe_gateway.routes.reload import ReloadEndpoint
+from coe_gateway.routes.retrieval_routes import retrieval_routes
 from coe_gateway.settings import resolve_secret, weights_dir
 from coe_gateway.wire import ChatRequest, CompletionRequest, ErrorBody, ErrorDetail
 from experts.backends.canned import CannedBackend
@@ -60,11 +62,14 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str]) -> AsyncI
     """
     store = WeightStore(weights_dir(settings, environ))
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4)
-    async with aiohttp.ClientSession(
-        connector=connector,
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),  # one client's cookies are none of another's
-    ) as session:
+    async with (
+        aiohttp.ClientSession(
+            connector=connector,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),  # one client's cookies are none of another's
+        ) as session,
+        contextlib.AsyncExitStack() as running,
+    ):
         backends: dict[ExpertId, ExpertBackend] = {}
         for i, entry in enumerate(settings.experts):
             backend = _backend(entry, f"experts[{i}]", session, store, environ)
@@ -97,6 +102,8 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str]) -> AsyncI
             active=set(),
         )
         metrics.export(gateway.admission, residency)
+        if settings.retrieval is not None:
+            gateway.retrieval = await running.enter_async_context(open_retrieval(settings.retrieval, store, environ))
         logging_requests = _logging_requests(gateway, settings)
         try:
             yield gateway
@@ -167,6 +174,7 @@ def build_app(gateway: Gateway) -> ASGIApp:
             Route("/health/readiness", health.readiness, methods=["GET"]),
             Route("/metrics", health.metrics, methods=["GET"]),
             Route("/openapi.json", openapi, methods=["GET"]),
+            *retrieval_routes(gateway),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _unexpected},
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import ByteSize, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from coe_gateway.litellm_config import translate
+from coe_gateway.retrieval_settings import RetrievalSettings  # noqa: TC001 - pydantic reads the annotations
 from experts.config_file import ConfigDocument, KeyPath, dotted, read_config
 from experts.errors import ConfigError, InvalidConfig
 from experts.registry import CannedEntry, Entry, ExpertEntry, WeightsEntry
@@ -184,6 +185,7 @@ class Settings(Entry):
     residency: ResidencySettings = ResidencySettings()
     experts: tuple[ExpertEntry, ...] = Field(min_length=1, description="the experts")
     router: RouterSettings | None = Field(default=None, description="none: every request must name its expert")
+    retrieval: RetrievalSettings | None = Field(default=None, description="none: the gateway keeps no documents")
     weights_dir: Path | None = Field(
         default=None, description="default: coe-gateway/weights in the user's cache folder"
     )

@@ -38,8 +38,8 @@ class Attachments:
 
     def attach(
         self, store: str, upload: Upload, attributes: Attributes, size: ChunkSize, batch: str = ""
-    ) -> tuple[Attachment, bool]:
-        """Put a file into a store, to be taken in soon; whether that changes what the store holds.
+    ) -> tuple[Attachment, Attachment | None]:
+        """Put a file into a store, to be taken in soon; what it was there until now, if that goes.
 
         A file that is there already, or on its way, cut alike, only gets its attributes anew. Raises: StorageFailed.
         """
@@ -48,7 +48,7 @@ class Attachments:
             if found is not None and found.size == size and found.status in {"in_progress", "completed"}:
                 statement = "UPDATE attachment SET attributes = ?, batch = ? WHERE number = ?"
                 session.run(statement, json.dumps(attributes), batch or found.batch, found.number)
-                return replace(found, attributes=attributes, batch=batch or found.batch), False
+                return replace(found, attributes=attributes, batch=batch or found.batch), None
             if found is not None:
                 self._remove(session, found)
             attachment = Attachment(
@@ -56,7 +56,7 @@ class Attachments:
                 int(self.clock()), batch=batch,
             )  # fmt: skip
             _insert(session, attachment)
-        return attachment, found is not None and found.chunks > 0
+        return attachment, found
 
     def get(self, store: str, file: str) -> Attachment:
         """One file of a store. Raises: UnknownObject."""
@@ -76,6 +76,12 @@ class Attachments:
         with self.database.read() as session:
             rows = page_of(session, _SELECT, (condition, tuple(values)), page, (KIND, "file"))
         return [_attachment(row) for row in rows]
+
+    def of_batch(self, store: str, batch: str) -> list[Attachment]:
+        """The files that came together under this id."""
+        with self.database.read() as session:
+            select = f"{_SELECT} WHERE store = ? AND batch = ? ORDER BY number"
+            return [_attachment(row) for row in session.rows(select, store, batch)]
 
     def completed(self, store: str) -> list[Attachment]:
         """The files of a store that are searchable, in the order of their passages."""

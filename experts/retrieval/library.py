@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from experts.retrieval.chunking import ChunkSize
     from experts.retrieval.database import Database
-    from experts.retrieval.filters import Filter
+    from experts.retrieval.filters import Attributes, Filter
+    from experts.retrieval.records import Attachment, Upload
 
 GiB: Final = 1024**3
 _REMOVED_AT_ONCE: Final = 50
@@ -61,6 +63,14 @@ class Library:
         self.uploads.get(tenant, file_id)
         self.indexes.removed(self.attachments.detach_everywhere(file_id))
         self.uploads.delete(tenant, file_id)
+
+    def attach(
+        self, store: str, upload: Upload, attributes: Attributes, size: ChunkSize, batch: str = ""
+    ) -> Attachment:
+        """Put a file into a store, to be taken in soon. Raises: StorageFailed."""
+        attachment, replaced = self.attachments.attach(store, upload, attributes, size, batch)
+        self.indexes.removed([] if replaced is None else [replaced])
+        return attachment
 
     def detach(self, store: str, file: str) -> None:
         """Take a file out of a store. Raises: UnknownObject, StorageFailed."""

@@ -1,0 +1,159 @@
+"""One search: choose the expert, rank by its vectors and by words, fuse, drop duplicates, rank anew if asked to.
+
+Synchronous: it runs in a thread of the service's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from coe_gateway.retrieval.decision import WORDS, RetrievalDecision
+from experts.retrieval.indexes import Space
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from coe_gateway.retrieval.decision import Chosen, Experts
+    from experts.retrieval.filters import Filter
+    from experts.retrieval.library import Library
+    from experts.retrieval.records import StoredPassage
+    from experts.retrieval.rerank import Reranker
+    from experts.retrieval.snapshot import Ranges
+
+RRF_K: Final = 60
+Ranking = list[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchAsk:
+    """What is looked for. threshold: hits with a lower score are left out."""
+
+    queries: tuple[str, ...]
+    count: int
+    expert: str
+    hybrid: bool
+    rerank: bool = False
+    filter: Filter | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage found. score: what it is ordered by; scores: each ranking's own. expert: whose ranking found it."""
+
+    passage: StoredPassage
+    score: float
+    expert: str
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Searcher:
+    """Searches stores. candidates: passages of each ranking that are looked at further."""
+
+    library: Library
+    experts: Experts
+    reranker: Reranker
+    candidates: int
+
+    def search(self, store: str, ask: SearchAsk) -> tuple[list[Hit], list[RetrievalDecision]]:
+        """The best passages for any of the queries, and a decision for each query. Raises: UnknownExpert."""
+        allowed = self.library.allowed(store, ask.filter)
+        best: dict[str, Hit] = {}
+        decisions = []
+        for query in ask.queries:
+            hits, decision = self._one(store, ask, query, allowed)
+            decisions.append(decision)
+            for hit in hits:
+                known = best.get(hit.passage.content_key)
+                if known is None or hit.score > known.score:
+                    best[hit.passage.content_key] = hit
+        found = sorted(best.values(), key=lambda hit: -hit.score)
+        if ask.threshold is not None:
+            found = [hit for hit in found if hit.score >= ask.threshold]
+        return found[: ask.count], decisions
+
+    def decide(self, expert: str, query: str, *, hybrid: bool) -> RetrievalDecision:
+        """The decision alone. Raises: UnknownExpert."""
+        began_s = perf_counter()
+        chosen = self.experts.choose(expert, query)
+        return _decision(chosen, query, hybrid, {**chosen.timings_ms, "total": _ms_since(began_s)})
+
+    def _one(
+        self, store: str, ask: SearchAsk, query: str, allowed: Ranges | None
+    ) -> tuple[list[Hit], RetrievalDecision]:
+        began_s = perf_counter()
+        chosen = self.experts.choose(ask.expert, query)
+        timings = {**chosen.timings_ms, "encode": _ms_since(began_s)}
+        searched_s = perf_counter()
+        count = max(self.candidates, ask.count)
+        rankings: dict[str, Ranking] = {}
+        if chosen.embedder is not None and chosen.query is not None:
+            space = Space(chosen.embedder.fingerprint, chosen.embedder.dimensions)
+            rankings[chosen.expert] = self.library.indexes.search(store, space, chosen.query, count, allowed)
+        if ask.hybrid or chosen.expert == WORDS:
+            rankings[WORDS] = self.library.search_words(store, query, count, allowed)
+        hits = self._hits(fused(rankings), rankings, ask.count if not ask.rerank else count)
+        timings["search"] = _ms_since(searched_s)
+        decision = _decision(chosen, query, len(rankings) > 1, timings)
+        if ask.rerank:
+            again_s = perf_counter()
+            hits = self._ranked_anew(query, hits)
+            timings["rerank"] = _ms_since(again_s)
+            decision = _reranked(decision, self.reranker.method)
+        timings["total"] = _ms_since(began_s)
+        return hits[: ask.count], decision
+
+    def _hits(self, ranking: Ranking, rankings: Mapping[str, Ranking], count: int) -> list[Hit]:
+        """The first passages of a ranking, each text once."""
+        each = {name: dict(pairs) for name, pairs in rankings.items()}
+        hits: dict[str, Hit] = {}
+        step = 2 * count
+        for start in range(0, len(ranking), step):
+            part = ranking[start : start + step]
+            passages = self.library.passages.texts([seq for seq, _ in part])
+            for seq, score in part:
+                passage = passages.get(seq)
+                if passage is not None and passage.content_key not in hits:
+                    scores = {name: values[seq] for name, values in each.items() if seq in values}
+                    hits[passage.content_key] = Hit(passage, score, next(iter(scores)), scores)
+            if len(hits) >= count:
+                break
+        return list(hits.values())[:count]
+
+    def _ranked_anew(self, query: str, hits: Sequence[Hit]) -> list[Hit]:
+        scores = self.reranker.scores(query, [hit.passage.text for hit in hits])
+        anew = [
+            replace(hit, score=score, scores={**hit.scores, "rerank": score})
+            for hit, score in zip(hits, scores, strict=True)
+        ]
+        return sorted(anew, key=lambda hit: -hit.score)
+
+
+def fused(rankings: Mapping[str, Ranking]) -> Ranking:
+    """One ranking of several by reciprocal rank, its scores in (0, 1]; a single one as it is. Pure."""
+    if len(rankings) == 1:
+        return next(iter(rankings.values()))
+    scores: dict[int, float] = {}
+    for ranking in rankings.values():
+        for place, (seq, _) in enumerate(ranking, 1):
+            scores[seq] = scores.get(seq, 0.0) + (RRF_K + 1) / (RRF_K + place) / len(rankings)
+    return sorted(scores.items(), key=lambda item: -item[1])
+
+
+def _decision(chosen: Chosen, query: str, hybrid: bool, timings: Mapping[str, float]) -> RetrievalDecision:  # noqa: FBT001 - private
+    return RetrievalDecision(
+        chosen.expert, chosen.experts, chosen.reason, hybrid, query, margin=chosen.margin, timings_ms=timings
+    )
+
+
+def _reranked(decision: RetrievalDecision, method: str) -> RetrievalDecision:
+    return msgspec.structs.replace(decision, rerank=method)
+
+
+def _ms_since(began_s: float) -> float:
+    return (perf_counter() - began_s) * 1000

@@ -13,6 +13,7 @@ How many lists a search probes is found when the index is built, by trying: the 
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -144,6 +145,7 @@ def write_generation(
             seqs.append(np.arange(first_seq, first_seq + len(vectors), dtype=np.int64))
         _sync(file.fileno())
     if not seqs:
+        shutil.rmtree(building)
         return None
     every = np.concatenate(seqs)
     _write(building / "seqs.i64", every.tobytes())
@@ -161,7 +163,7 @@ def write_generation(
 def _write_index(path: Path, manifest: Manifest, vectors: NDArray[np.float32], least_recall: float) -> Manifest:
     import faiss  # noqa: PLC0415 - of an extra
 
-    lists = 2 ** round(np.log2(4 * np.sqrt(len(vectors))))
+    lists = max(1, min(2 ** round(np.log2(4 * np.sqrt(len(vectors)))), len(vectors) // _TRAIN_PER_LIST))
     index = faiss.index_factory(manifest.dimensions, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
     index.cp.seed = _SEED
     chosen = np.random.default_rng(_SEED)
@@ -181,9 +183,9 @@ def _fewest_probes(
     chosen: np.random.Generator,
     least_recall: float,
 ) -> tuple[int, float]:
-    """The lists to probe, and the recall that gives for queries that lie between two vectors of the index."""
+    """The lists to probe, and the recall that gives for queries halfway between two vectors, so far from any list."""
     pairs = chosen.choice(len(vectors), (2, _SAMPLE))
-    queries = vectors[pairs[0]] + 0.5 * vectors[pairs[1]]
+    queries = vectors[pairs[0]] + vectors[pairs[1]]
     queries /= np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     exact = [set(best_first(scores, _TOP).tolist()) for scores in queries @ vectors.T]
     probes, recall = 1, 0.0

@@ -120,13 +120,15 @@ def open_library(folder: Path, rules: LibraryRules | None = None) -> Library:
         lock.close()
         raise ConfigError("retrieval.folder", str(folder), "is in use by another process") from error
     database = SqliteDatabase(folder / "catalogue.sqlite")
+    library = Library(folder, lock, database, rules or LibraryRules())
     try:
         prepare(database, folder)
-        library = Library(folder, lock, database, rules or LibraryRules())
         library.indexes.clean()
+    except ConfigError:
+        library.close()
+        raise
     except (OSError, StorageFailed) as error:
-        database.close()
-        lock.close()
+        library.close()
         raise ConfigError("retrieval.folder", str(folder), f"cannot be opened: {error}") from error
     return library
 

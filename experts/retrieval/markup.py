@@ -11,7 +11,7 @@ from selectolax.lexbor import LexborHTMLParser
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode
 
-_UNSEEN: Final = ("script", "style", "noscript", "template", "svg", "head > :not(title)", "[hidden]")
+_UNSEEN: Final = frozenset({"script", "style", "noscript", "template", "svg"})
 _BLOCKS: Final = frozenset(
     {
         *("address", "article", "aside", "blockquote", "body", "dd", "details", "div", "dl", "dt", "figcaption"),
@@ -26,7 +26,6 @@ _BLANK: Final = re.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)+")
 def html_text(html: str) -> str:
     """What a page says. Broken markup is read as browsers read it."""
     tree = LexborHTMLParser(html)
-    tree.strip_tags(list(_UNSEEN))
     parts: list[str] = []
     _gather(tree.root, parts)
     return _BLANK.sub("\n\n", "".join(parts)).strip()
@@ -49,7 +48,7 @@ def _gather(root: LexborNode | None, parts: list[str]) -> None:
             parts.append(text if _in_pre(node) else _SPACE.sub(" ", text.replace("\n", " ")))
         elif node.tag == "br":
             parts.append("\n")
-        else:
+        elif node.tag not in _UNSEEN and "hidden" not in node.attributes:
             around = "\n\n" if node.tag in _BLOCKS else " " if node.tag in {"td", "th"} else ""
             stack += [around, *reversed(list(node.iter(include_text=True))), around]
 

@@ -46,7 +46,7 @@ def open_encoder(settings: EncoderSettings, store: WeightStore, identity: Encode
 
 def fused_model(pulled: Path, views: tuple[int, ...]) -> Path:
     """The graph the encoder runs, made from the pulled file beside it the first time it is wanted."""
-    from routers.encoder_graph import fuse  # noqa: PLC0415 - needs onnx, for this alone
+    from experts.embedders.minilm_graph import fuse  # noqa: PLC0415 - needs onnx, for this alone
 
     fused = pulled.with_suffix(f".fused-2-{'-'.join(map(str, views))}.onnx")
     if not fused.exists():

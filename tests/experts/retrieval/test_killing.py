@@ -23,7 +23,8 @@ def test_a_kill_at_any_point_loses_nothing_that_was_acknowledged(tmp_path: Path)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.experts.retrieval.churning"])
     chance, told, done = random.Random(11), Told(), 0  # noqa: S311 - the same every time
-    for seed in range(int(os.environ.get("COE_KILLS", KILLS))):
+    kills = int(os.environ.get("COE_KILLS", KILLS))
+    for seed in range(kills):
         hear, tell = context.Pipe(duplex=False)
         process = context.Process(target=churn, args=(tmp_path, seed, tell))
         process.start()
@@ -44,7 +45,7 @@ def test_a_kill_at_any_point_loses_nothing_that_was_acknowledged(tmp_path: Path)
             done += 1
         hear.close()
         check(tmp_path, told)
-    assert done > 100
+    assert done > 2 * kills
     assert told.added
     assert told.deleted
-    assert told.compactions > 3
+    assert told.compactions

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
-from typing import Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import ByteSize, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from coe_gateway.minilm_files import MINILM, MINILM_TOKENIZER
 from experts.errors import ConfigError
-from experts.registry import EXPERT_ID, Entry
+from experts.registry import EXPERT_ID, Entry, WeightsEntry
 from experts.retrieval.chunking import ChunkSize
 from experts.retrieval.documents import DocumentLimits
 from experts.retrieval.generation import IndexRules
 from experts.retrieval.indexes import CompactionRules
 from experts.retrieval.intake import IntakeRules
 from experts.retrieval.library import LibraryRules
+
+if TYPE_CHECKING:
+    from experts.types import WeightsSpec
 
 MiB: Final = 1024**2
 GiB: Final = 1024**3
@@ -29,7 +33,61 @@ class HashingEmbedderEntry(Entry):
     dimensions: PositiveInt = Field(default=256, description="length of a vector")
 
 
-EmbedderEntry = Annotated[HashingEmbedderEntry, Field(discriminator="backend")]
+class MiniLmEmbedderEntry(Entry):
+    """all-MiniLM-L6-v2, all of its layers, in integers: the general expert, and the base of query adapters."""
+
+    backend: Literal["minilm"]
+    id: str = Field(pattern=EXPERT_ID.pattern, description="the name clients use")
+    model: WeightsEntry = Field(default=MINILM, description="ONNX file")
+    tokenizer: WeightsEntry = Field(default=MINILM_TOKENIZER, description="tokenizer.json")
+    max_tokens: int = Field(default=256, ge=3, le=512, description="longer texts are cut")
+    threads: PositiveInt | None = Field(default=None, description="CPU threads; default: every core")
+
+
+class OnnxEmbedderEntry(Entry):
+    """Another sentence encoder, as ONNX; vectors of its own, so every store gets an index for it too."""
+
+    backend: Literal["onnx"]
+    id: str = Field(pattern=EXPERT_ID.pattern, description="the name clients use")
+    model: WeightsEntry = Field(description="ONNX file whose first output has a vector for each token")
+    tokenizer: WeightsEntry = Field(description="tokenizer.json")
+    pooling: Literal["mean", "cls"] = Field(default="mean", description="how one vector is made of a text's")
+    max_tokens: int = Field(default=512, ge=3, description="longer texts are cut")
+    query_prefix: str = Field(default="", description="put before every query, as its makers trained it")
+    document_prefix: str = Field(default="", description="put before every passage")
+    threads: PositiveInt | None = Field(default=None, description="CPU threads; default: every core")
+
+
+class SentenceTransformerEntry(Entry):
+    """A model of sentence-transformers; needs the extra `retrieval-st`, and vectors of its own as `onnx`."""
+
+    backend: Literal["sentence_transformers"]
+    id: str = Field(pattern=EXPERT_ID.pattern, description="the name clients use")
+    model: str = Field(min_length=1, description="a folder, or a name on a hub")
+    max_tokens: PositiveInt | None = Field(default=None, description="longer texts are cut; default: the model's")
+
+
+class QueryAdapterEntry(Entry):
+    """An expert that moves another's queries: it searches the same indexes."""
+
+    backend: Literal["query_adapter"]
+    id: str = Field(pattern=EXPERT_ID.pattern, description="the name clients use")
+    base: str = Field(min_length=1, description="the embedder it was trained on, configured before it")
+    file: Path = Field(description="what `coe train retriever` wrote")
+
+
+EmbedderEntry = Annotated[
+    MiniLmEmbedderEntry | OnnxEmbedderEntry | SentenceTransformerEntry | QueryAdapterEntry | HashingEmbedderEntry,
+    Field(discriminator="backend"),
+]
+
+
+class PilotsSettings(Entry):
+    """Which expert takes a query, told by examples; without it the general one takes every query of `auto`."""
+
+    file: Path = Field(description="what `coe train pilots` wrote")
+    aggregate: Literal["mean", "max"] = Field(default="mean", description="of a query's nearness to an expert's pilots")
+    abstain_below: float = Field(default=0.0, ge=0, description="lead over the general one under which that takes it")
 
 
 class RetrievalLimits(Entry):
@@ -80,6 +138,7 @@ class RetrievalSettings(Entry):
 
     folder: Path | None = Field(default=None, description="default: coe-gateway/retrieval in the user's data folder")
     embedders: tuple[EmbedderEntry, ...] = Field(min_length=1, description="embedding experts, the general one first")
+    pilots: PilotsSettings | None = Field(default=None, description="none: `auto` is the general expert")
     max_chunk_size_tokens: PositiveInt = Field(default=160, description="of a passage, where a client names no size")
     chunk_overlap_tokens: NonNegativeInt = Field(default=32, description="what a passage repeats of its predecessor")
     hybrid: bool = Field(default=True, description="join the search by words where a client says nothing")
@@ -98,7 +157,18 @@ class RetrievalSettings(Entry):
                 raise ConfigError(f"retrieval.embedders[{i}].id", expert_id, "is a name of the gateway's own")
             if expert_id in ids[:i]:
                 raise ConfigError(f"retrieval.embedders[{i}].id", expert_id, "is the id of another embedder too")
+        for i, entry in enumerate(self.embedders):
+            if isinstance(entry, QueryAdapterEntry) and entry.base not in ids[:i]:
+                known = ", ".join(ids[:i]) or "none"
+                raise ConfigError(
+                    f"retrieval.embedders[{i}].base", entry.base, f"is no embedder before it; known: {known}"
+                )
         return self
+
+    def files(self) -> list[WeightsSpec]:
+        """The files of weights that the embedders need."""
+        pulled = [e for e in self.embedders if isinstance(e, MiniLmEmbedderEntry | OnnxEmbedderEntry)]
+        return [file.spec() for entry in pulled for file in (entry.model, entry.tokenizer)]
 
     @property
     def chunk_size(self) -> ChunkSize:

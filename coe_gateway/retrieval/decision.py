@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - a struct's field, read at run time
 from dataclasses import dataclass, field
+from math import isfinite
+from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from experts.errors import UnknownExpert
 from experts.types import ExpertId
+from routers.pilot import PilotSettings
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from experts.embedders.embedder import Embedder
+    from routers.pilot import PilotChoice, PilotLibrary
+    from routers.types import F32
 
 WORDS: Final = ExpertId("bm25")
 AUTO: Final = "auto"
@@ -48,22 +50,26 @@ class RetrievalDecision(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A decision about one query. query: its vector by the expert, None for words alone."""
+    """A decision about one query. rankers: the embedders to rank with, the chosen one first, and the query by each."""
 
     expert: ExpertId
-    query: NDArray[np.float32] | None
-    embedder: Embedder | None
-    experts: tuple[EmbedderScore, ...] = ()
-    reason: str = "named"
+    rankers: tuple[tuple[Embedder, F32], ...]
+    experts: tuple[EmbedderScore, ...]
+    reason: str
     margin: float = 0.0
-    timings_ms: dict[str, float] = field(default_factory=dict)
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """The embedding experts of a gateway, the general one first."""
+    """The embedding experts of a gateway, the general one first. pilots: choose among those that share its vectors.
+
+    An expert with vectors of its own ranks for every query of `auto` beside the one that is chosen.
+    """
 
     embedders: Mapping[ExpertId, Embedder]
+    pilots: PilotLibrary | None = None
+    how: PilotSettings = field(default_factory=PilotSettings)
 
     @property
     def general(self) -> Embedder:
@@ -83,11 +89,47 @@ class Experts:
         return found
 
     def choose(self, name: str, query: str) -> Chosen:
-        """Decide who ranks for a query, and encode it. Raises: UnknownExpert."""
+        """Decide who ranks for a query, and encode it for them. Raises: UnknownExpert."""
         if name == WORDS:
-            return Chosen(WORDS, None, None)
-        if name != AUTO and ExpertId(name) not in self.embedders:
-            raise UnknownExpert(name, self.names())
-        embedder = self.named(name)
-        vector = embedder.embed([query], "query")[0]
-        return Chosen(embedder.id, vector, embedder, reason="only" if name == AUTO else "named")
+            return Chosen(WORDS, (), (), "named")
+        if name != AUTO:
+            if ExpertId(name) not in self.embedders:
+                raise UnknownExpert(name, self.names())
+            embedder = self.named(name)
+            return Chosen(embedder.id, ((embedder, _vector(embedder, query)),), (), "named")
+        return self._by_pilots(query)
+
+    def _by_pilots(self, query: str) -> Chosen:
+        began_s = perf_counter()
+        general = self.general
+        vector = _vector(general, query)
+        encoded_s = perf_counter()
+        scores: tuple[EmbedderScore, ...] = (EmbedderScore(general.id, {}),)
+        chosen, reason, margin = general, "only", 0.0
+        if self.pilots is not None:
+            choice = self.pilots.choose(vector, self.how)
+            chosen, reason, margin = self.embedders[choice.expert], choice.reason, choice.margin
+            scores = _told(choice)
+        routed_s = perf_counter()
+        rankers = [(chosen, vector if chosen is general else _vector(chosen, query))]
+        rankers += [(other, _vector(other, query)) for other in self._of_their_own()]
+        timings = {"route": (routed_s - encoded_s) * 1000, "encode": (perf_counter() - began_s) * 1000}
+        return Chosen(chosen.id, tuple(rankers), scores, reason, margin, timings)
+
+    def _of_their_own(self) -> list[Embedder]:
+        """One expert for each space but the general one's."""
+        spaces = {embedder.fingerprint: embedder for embedder in reversed(list(self.embedders.values()))}
+        del spaces[self.general.fingerprint]
+        return list(spaces.values())
+
+
+def _vector(embedder: Embedder, query: str) -> F32:
+    row: F32 = embedder.embed([query], "query")[0]
+    return row
+
+
+def _told(choice: PilotChoice) -> tuple[EmbedderScore, ...]:
+    """Every candidate, the chosen one first, with its nearness to the query; one without pilots has none."""
+    order = sorted(choice.scores, key=lambda expert: (expert != choice.expert, -choice.scores[expert]))
+    finite = {expert: score for expert, score in choice.scores.items() if isfinite(score)}
+    return tuple(EmbedderScore(expert, {"pilot": finite[expert]} if expert in finite else {}) for expert in order)

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from coe_gateway.retrieval_wire import Citation
 
-_INSTRUCTION: Final = (
-    "Answer the question from these passages alone. After each statement cite the passage it comes from by its number, "
-    "as in [1]. If the passages do not answer the question, say so."
+_INSTRUCTION: Final = (  # small experts answer a demand for citations with a citation alone, hence the sentences
+    "Answer the question in full sentences, using what the passages say. End each sentence with the number of its "
+    "passage, as in: The sky is blue [2]. If the passages do not say, answer that they do not."
 )
 _NOTHING: Final = "No passage was found that could answer the question. Say so."
 NOT_FOR_EXPERTS: Final = ("vector_store_ids", "retrieval", "query")
@@ -23,8 +23,8 @@ NOT_FOR_EXPERTS: Final = ("vector_store_ids", "retrieval", "query")
 def grounded(document: dict[str, Any], citations: Sequence[Citation]) -> dict[str, Any]:
     """A chat request with the passages before its messages, and without the fields that no expert knows. Pure."""
     messages = list(document["messages"])
-    parts = [f"[{citation.number}] ({citation.filename}) {citation.text}" for citation in citations]
-    parts.append(_INSTRUCTION if citations else _NOTHING)
+    passages = [f"[{citation.number}] ({citation.filename}) {citation.text}" for citation in citations]
+    parts = ["Passages:", *passages, _INSTRUCTION] if citations else [_NOTHING]
     if messages and messages[0].get("role") in {"system", "developer"} and isinstance(messages[0].get("content"), str):
         parts.append(messages.pop(0)["content"])
     system = {"role": "system", "content": "\n\n".join(parts)}

@@ -88,18 +88,18 @@ class Searcher:
     ) -> tuple[list[Hit], RetrievalDecision]:
         began_s = perf_counter()
         chosen = self.experts.choose(ask.expert, query)
-        timings = {**chosen.timings_ms, "encode": _ms_since(began_s)}
+        timings = {"encode": _ms_since(began_s), **chosen.timings_ms}
         searched_s = perf_counter()
         count = max(self.candidates, ask.count)
         rankings: dict[str, Ranking] = {}
-        if chosen.embedder is not None and chosen.query is not None:
-            space = Space(chosen.embedder.fingerprint, chosen.embedder.dimensions)
-            rankings[chosen.expert] = self.library.indexes.search(store, space, chosen.query, count, allowed)
+        for embedder, vector in chosen.rankers:
+            space = Space(embedder.fingerprint, embedder.dimensions)
+            rankings[embedder.id] = self.library.indexes.search(store, space, vector, count, allowed)
         if ask.hybrid or chosen.expert == WORDS:
             rankings[WORDS] = self.library.search_words(store, query, count, allowed)
         hits = self._hits(fused(rankings), rankings, ask.count if not ask.rerank else count)
         timings["search"] = _ms_since(searched_s)
-        decision = _decision(chosen, query, len(rankings) > 1, timings)
+        decision = _decision(chosen, query, len(rankings) > len(chosen.rankers) > 0, timings)
         if ask.rerank:
             again_s = perf_counter()
             hits = self._ranked_anew(query, hits)

@@ -12,8 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from coe_gateway.retrieval.decision import Experts
-from coe_gateway.retrieval.embedders import open_embedders
+from coe_gateway.retrieval.embedders import open_experts
 from coe_gateway.retrieval.search import Searcher
 from coe_gateway.retrieval.upkeep import Upkeep
 from experts.errors import ConfigError
@@ -25,6 +24,7 @@ from experts.retrieval.rerank import SimilarityReranker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
+    from coe_gateway.retrieval.decision import Experts
     from coe_gateway.retrieval_settings import RetrievalSettings
     from experts.retrieval.library import Library
     from experts.retrieval.rerank import Reranker
@@ -63,7 +63,7 @@ async def open_retrieval(
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="retrieval")
     loop = asyncio.get_running_loop()
     try:
-        experts = Experts(await loop.run_in_executor(executor, open_embedders, settings, store))
+        experts = await loop.run_in_executor(executor, open_experts, settings, store)
         library = await loop.run_in_executor(executor, open_library, folder, settings.library_rules())
         retrieval = _assembled(settings, library, experts, executor)
         retrieval.upkeep.start()

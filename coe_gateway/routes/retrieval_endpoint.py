@@ -100,7 +100,9 @@ def call_of(gateway: Gateway, exchange: Exchange, raw: bytes) -> Call:
         raise RetrievalOff(f"{problem} (which needs the extra: pip install 'coe-gateway[retrieval]')")
     tenant = gateway.tenant_of(exchange.headers.get(b"authorization", b"").decode("latin-1"))
     try:
-        query = {key: values[-1] for key, values in parse_qs(exchange.query.decode("ascii")).items()}
+        query = {
+            key: values[-1] for key, values in parse_qs(exchange.query.decode("ascii"), keep_blank_values=True).items()
+        }
     except (UnicodeDecodeError, ValueError) as error:
         raise InvalidRequest(f"the query string cannot be read: {error}") from error
     return Call(gateway.retrieval, tenant, exchange.params, query, exchange.headers, raw)

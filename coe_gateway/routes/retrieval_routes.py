@@ -11,9 +11,9 @@ from coe_gateway.routes.rag import RagEndpoint
 from coe_gateway.routes.retrieval_endpoint import RetrievalEndpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from coe_gateway.gateway import Gateway
     from coe_gateway.routes.retrieval_endpoint import Call
@@ -48,11 +48,21 @@ OPERATIONS: Final[tuple[tuple[str, str, Callable[[Call], Awaitable[object]]], ..
 )
 
 
+class Methods:
+    """One path's endpoints by method; the route before it lets no other method through."""
+
+    def __init__(self, endpoints: Mapping[str, ASGIApp]) -> None:
+        self._endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; HEAD is answered as GET is, its body left out by the server."""
+        await self._endpoints["GET" if scope["method"] == "HEAD" else scope["method"]](scope, receive, send)
+
+
 def retrieval_routes(gateway: Gateway) -> list[Route]:
     """The routes around a gateway, whether it keeps documents or answers 501."""
-    routes = [Route(path, _endpoint(gateway, path, act), methods=[method]) for method, path, act in OPERATIONS]
-    return [*routes, Route(RAG, RagEndpoint(gateway, RAG), methods=["POST"])]
-
-
-def _endpoint(gateway: Gateway, path: str, act: Callable[[Call], Awaitable[object]]) -> ASGIApp:
-    return RetrievalEndpoint(gateway, path, act, uploads=act is files.upload)
+    paths: dict[str, dict[str, ASGIApp]] = {RAG: {"POST": RagEndpoint(gateway, RAG)}}
+    for method, path, act in OPERATIONS:
+        endpoint = RetrievalEndpoint(gateway, path, act, uploads=act is files.upload)
+        paths.setdefault(path, {})[method] = endpoint
+    return [Route(path, Methods(endpoints), methods=list(endpoints)) for path, endpoints in paths.items()]

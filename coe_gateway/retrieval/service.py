@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _THREADS: Final = 4
-_OF_THE_EXTRA: Final = ("faiss", "pypdf", "docx", "python_multipart", "selectolax", "markdown_it")
+_OF_THE_EXTRA: Final = ("faiss", "pypdf", "docx", "python_multipart", "selectolax", "markdown_it", "bm25s", "Stemmer")
 
 
 @dataclass(slots=True)

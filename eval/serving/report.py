@@ -10,6 +10,7 @@ from eval.routing.bench_sections import comparison_section, labels_section, rout
 from eval.serving.footprint_report import footprint_section
 from eval.serving.gateway_report import gateway_section
 from eval.serving.residency_report import residency_section
+from eval.serving.retrieval_report import retrieval_section
 from eval.serving.router_report import router_section
 from experts.errors import ConfigError
 
@@ -25,6 +26,7 @@ SECTIONS: Final[Mapping[str, Section]] = {  # a document's `kind` -> what render
     "gateway": gateway_section,
     "labels": labels_section,
     "residency": residency_section,
+    "retrieval": retrieval_section,
     "router": router_section,
     "routing": routing_section,
 }

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 _SAMPLE: Final = 200  # queries that recall is measured with
 _TOP: Final = 10
-_CANDIDATES: Final = 8  # codes looked at for each result: they are coarse
+_MARGIN: Final = 70  # candidates beyond twice what is asked for: codes are coarse, so the last places are unsure
+_FINER: Final = 1.25  # by which the number of probes grows while it is sought
 _TRAIN_PER_LIST: Final = 40
 _SEED: Final = 7
 _EXACT_SHARE: Final = 0.05  # of the rows: where fewer are allowed, scoring just them is quicker and exact
@@ -96,9 +98,9 @@ class Generation:
             return np.flatnonzero(allowed)
         if self._index is None:
             return None
-        wanted = max(count * _CANDIDATES, _TOP * _CANDIDATES)
+        wanted = 2 * count + _MARGIN
         probes = min(self.manifest.lists, -(-self.manifest.probes * self.manifest.rows // max(permitted, 1)))
-        return coarse_search(self._index, query, wanted, probes, allowed)
+        return coarse_search(self._index, query[None], wanted, probes, allowed)[0]
 
 
 def best_first(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
@@ -109,13 +111,13 @@ def best_first(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
 
 
 def coarse_search(
-    index: Any,  # noqa: ANN401 - faiss ships no types
-    query: NDArray[np.float32],
+    index: Any,  # noqa: ANN401 - faiss ships no types for Python
+    queries: NDArray[np.float32],
     count: int,
     probes: int,
     allowed: NDArray[np.bool_] | None,
-) -> NDArray[np.int64]:
-    """Candidates among the rows allowed, by their codes."""
+) -> list[NDArray[np.int64]]:
+    """For each query the candidates among the rows allowed, by their codes. Shapes: queries (Q, D) -> Q lists."""
     import faiss  # noqa: PLC0415 - of an extra
 
     chosen = {}
@@ -123,9 +125,8 @@ def coarse_search(
         bits = np.packbits(allowed, bitorder="little")
         chosen["sel"] = faiss.IDSelectorBitmap(bits)
     parameters = faiss.SearchParametersIVF(nprobe=probes, **chosen)
-    _, rows = index.search(query[None], count, params=parameters)
-    found: NDArray[np.int64] = rows[0]
-    return found[found >= 0]
+    _, rows = index.search(queries, count, params=parameters)
+    return [found[found >= 0] for found in rows]
 
 
 def write_generation(
@@ -187,13 +188,13 @@ def _fewest_probes(
     pairs = chosen.choice(len(vectors), (2, _SAMPLE))
     queries = vectors[pairs[0]] + vectors[pairs[1]]
     queries /= np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    exact = [set(best_first(scores, _TOP).tolist()) for scores in queries @ vectors.T]
+    exact = [set(best_first(vectors @ query, _TOP).tolist()) for query in queries]
     probes, recall = 1, 0.0
     while recall < least_recall and probes < index.nlist:
-        probes = min(2 * probes, index.nlist)
+        probes = min(ceil(_FINER * probes), index.nlist)
+        candidates = coarse_search(index, queries, 2 * _TOP + _MARGIN, probes, None)
         found = 0
-        for query, truth in zip(queries, exact, strict=True):
-            rows = coarse_search(index, query, _TOP * _CANDIDATES, probes, None)
+        for query, truth, rows in zip(queries, exact, candidates, strict=True):
             best = rows[best_first(vectors[rows] @ query, _TOP)]
             found += len(truth.intersection(best.tolist()))
         recall = found / (_TOP * len(queries))

@@ -10,6 +10,7 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
+from experts.retrieval.analysis import ANALYSIS, EnglishAnalyser
 from experts.retrieval.database import one
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from experts.retrieval.records import Attachment
     from experts.retrieval.snapshot import Ranges
 
-_WORD: Final = re.compile(r"\w+")
-_MOST_WORDS: Final = 64  # of a query; what comes after says little and costs as much
+_MOST_TERMS: Final = 64  # of a query; what comes after says little and costs as much
+_STORE: Final = re.compile(r"vs_[0-9a-f]+")
 
 
 class Lexical(Protocol):
@@ -36,52 +37,85 @@ class Lexical(Protocol):
     def search(
         self, session: Session, store: str, query: str, count: int, allowed: Ranges | None
     ) -> list[tuple[int, float]]:
-        """Sequence numbers and scores, best first, of passages that share a word with the query."""
+        """Sequence numbers and scores, best first, of passages that share a term with the query."""
 
 
 class Fts5Lexical:
-    """SQLite's full-text search: BM25 over Porter stems. It keeps no text of its own, only the words."""
+    """SQLite's full-text search, BM25, over the terms of the product's own analysis: stop words out, words stemmed.
+
+    It keeps no text, only terms; to give a passage up it is told them again. The analysis is part of a table's name: a
+    store that was analysed otherwise is analysed anew.
+    Raises: ConfigError: the extra `retrieval` is not installed.
+    """
+
+    def __init__(self) -> None:
+        self._analyser = EnglishAnalyser()
 
     def add(self, session: Session, attachment: Attachment) -> None:
         """See Lexical."""
         table = _table(attachment.store)
-        session.run(
-            f"CREATE VIRTUAL TABLE IF NOT EXISTS {table} USING fts5(text, content='chunk', content_rowid='seq',"
-            " tokenize='porter unicode61 remove_diacritics 2')"
-        )
-        rows = "SELECT seq, text FROM chunk WHERE attachment = ?"
-        session.run(f"INSERT INTO {table} (rowid, text) {rows}", attachment.number)
+        if not _there(session, table):
+            self._make(session, attachment.store)  # of everything that is there, this file included
+            return
+        self._insert(session, table, "SELECT seq, text FROM chunk WHERE attachment = ?", attachment.number)
 
     def remove(self, session: Session, attachment: Attachment) -> None:
         """See Lexical."""
-        if attachment.chunks:
-            table = _table(attachment.store)
-            rows = "SELECT 'delete', seq, text FROM chunk WHERE attachment = ?"
-            session.run(f"INSERT INTO {table} ({table}, rowid, text) {rows}", attachment.number)
+        table = _table(attachment.store)
+        if not attachment.chunks or not _there(session, table):
+            return
+        rows = list(session.rows("SELECT seq, text FROM chunk WHERE attachment = ?", attachment.number))
+        statement = f"INSERT INTO {table} ({table}, rowid, terms) VALUES ('delete', ?, ?)"
+        session.run_many(statement, [(seq, self._terms(text)) for seq, text in rows])
 
     def drop(self, session: Session, store: str) -> None:
         """See Lexical."""
-        session.run(f"DROP TABLE IF EXISTS {_table(store)}")
+        named = "SELECT name FROM sqlite_master WHERE name LIKE ? AND sql LIKE 'CREATE VIRTUAL TABLE%'"
+        for (table,) in list(session.rows(named, f"{_prefix(store)}%")):
+            session.run(f"DROP TABLE {table}")
 
     def search(
         self, session: Session, store: str, query: str, count: int, allowed: Ranges | None
     ) -> list[tuple[int, float]]:
         """See Lexical."""
         table = _table(store)
-        words = list(dict.fromkeys(word.lower() for word in _WORD.findall(query)))[:_MOST_WORDS]
-        known = one(session, "SELECT 1 FROM sqlite_master WHERE name = ?", table)
-        if not words or known is None:
+        terms = list(dict.fromkeys(self._analyser.terms(query)))[:_MOST_TERMS]
+        if not terms or not _there(session, table):
             return []
-        match = " OR ".join(f'"{word}"' for word in words)
+        match = " OR ".join(f'"{term}"' for term in terms)
         if allowed is None:
             select = f"SELECT rowid, rank FROM {table} WHERE {table} MATCH ? ORDER BY rank LIMIT ?"
             return [(seq, -rank) for seq, rank in session.rows(select, match, count)]
         ordered = session.rows(f"SELECT rowid, rank FROM {table} WHERE {table} MATCH ? ORDER BY rank", match)
         return list(islice(((seq, -rank) for seq, rank in ordered if allowed.has(seq)), count))
 
+    def _make(self, session: Session, store: str) -> None:
+        table = _table(store)
+        session.run(
+            f"CREATE VIRTUAL TABLE {table} USING fts5(terms, content='', tokenize='unicode61 remove_diacritics 0')"
+        )
+        every = "SELECT c.seq, c.text FROM chunk c JOIN attachment a ON a.number = c.attachment WHERE a.store = ?"
+        self._insert(session, table, every, store)
+
+    def _insert(self, session: Session, table: str, select: str, value: object) -> None:
+        rows = list(session.rows(select, value))
+        statement = f"INSERT INTO {table} (rowid, terms) VALUES (?, ?)"
+        session.run_many(statement, [(seq, self._terms(text)) for seq, text in rows])
+
+    def _terms(self, text: str) -> str:
+        return " ".join(self._analyser.terms(text))
+
+
+def _there(session: Session, table: str) -> bool:
+    return one(session, "SELECT 1 FROM sqlite_master WHERE name = ?", table) is not None
+
+
+def _prefix(store: str) -> str:
+    """What the names of a store's tables begin with. Raises: ValueError: the id is none that this product gives."""
+    if not _STORE.fullmatch(store):
+        raise ValueError(f"{store!r} is no id of a store")
+    return f"lexical_{store}_"
+
 
 def _table(store: str) -> str:
-    """The name of a store's table. Raises: ValueError: the id is none that this product gives."""
-    if not re.fullmatch(r"vs_[0-9a-f]+", store):
-        raise ValueError(f"{store!r} is no id of a store")
-    return f"lexical_{store}"
+    return _prefix(store) + re.sub(r"\W", "_", ANALYSIS)

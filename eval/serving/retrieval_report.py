@@ -20,8 +20,8 @@ _INGEST: Final = (
 )
 _SEARCH: Final = (
     "From a query's vector to ten passages with their texts, one search at a time; encoding the query is not in it. "
-    "Vectors are made: heaps around topics, directions of unequal weight; so are texts, of words by Zipf's law. Recall is of the ten best of comparing every "
-    "vector, at these speeds."
+    "Vectors are made: heaps around topics, directions of unequal weight; so are texts, of words by Zipf's law. Recall "
+    "is of the ten best of comparing every vector, at these speeds."
 )
 
 

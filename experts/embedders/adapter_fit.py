@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8  # Adam's moments, as everywhere
 _CUT: Final = 10
+_SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the corpus mean, that a fit may start without; the base first
 
 
 class Weights(NamedTuple):
@@ -105,7 +106,7 @@ def fit_adapter(
     train, held_out = _split(len(pairs.queries), settings)
     learning, judging = pairs.only(train), pairs.only(held_out)
     negatives = hard_negatives(learning, settings.hard_negatives)
-    now = state or _start(pairs.queries.shape[1], settings, ndcg(judging.queries, judging))
+    now = state or _start(pairs, judging, settings)
     while now.epoch < settings.epochs and now.epoch - now.best_epoch < settings.patience:
         now = _epoch(now, learning, negatives, settings)
         score = ndcg(QueryAdapter(*now.weights)(judging.queries), judging)
@@ -166,12 +167,16 @@ def _split(count: int, settings: FitSettings) -> tuple[I64, I64]:
     return order[held_out:], order[:held_out]
 
 
-def _start(dimensions: int, settings: FitSettings, score: float) -> FitState:
+def _start(pairs: Pairs, judging: Pairs, settings: FitSettings) -> FitState:
+    """The base, or the base with a share of the corpus mean taken off, whichever ranks all the given queries best."""
+    dimensions = pairs.queries.shape[1]
     down = np.random.default_rng(settings.seed).normal(0, dimensions**-0.5, (dimensions, settings.rank))
-    up, bias = np.zeros((settings.rank, dimensions), np.float32), np.zeros(dimensions, np.float32)
-    weights = Weights(down.astype(np.float32), up, bias)
-    zeros = Weights(np.zeros_like(weights.down), up, bias)
-    return FitState(0, 0, weights, zeros, zeros, weights, (score,))
+    up, none = np.zeros((settings.rank, dimensions), np.float32), np.zeros(dimensions, np.float32)
+    centre: F32 = pairs.documents.mean(axis=0)
+    starts = [Weights(down.astype(np.float32), up, (none - share * centre).astype(np.float32)) for share in _SHARES]
+    weights = max(starts, key=lambda start: ndcg(QueryAdapter(*start)(pairs.queries), pairs))
+    zeros = Weights(np.zeros_like(weights.down), up, none)
+    return FitState(0, 0, weights, zeros, zeros, weights, (ndcg(QueryAdapter(*weights)(judging.queries), judging),))
 
 
 def _epoch(state: FitState, pairs: Pairs, negatives: Sequence[I64], settings: FitSettings) -> FitState:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from experts.errors import ArtifactCorrupt, ArtifactMismatch, ConfigError
 from experts.types import ExpertId
 from routers.pilot import Domain, PilotLibrary, PilotSettings, build_library
-from routers.pilot_file import load_pilots, save_pilots
+from routers.pilot_file import PilotPapers, load_pilots, save_pilots
 
 G, A, B = ExpertId("general"), ExpertId("aero"), ExpertId("bio")
 
@@ -125,11 +125,13 @@ def test_refuses_by_name(library: PilotLibrary) -> None:
 
 def test_a_file_is_the_same_library(library: PilotLibrary, tmp_path: Path) -> None:
     path = tmp_path / "pilots.safetensors"
-    save_pilots(path, library, base="f" * 64, created="2026-01-01", metrics={"ndcg_at_10": 0.5})
+    how = PilotSettings("max", 0.01)
+    save_pilots(path, library, PilotPapers("f" * 64, "2026-01-01", {"ndcg_at_10": 0.5}, how))
     manifest, read = load_pilots(path, "f" * 64)
     query = np.array([[0.6, 0.8]], np.float32)
     assert np.array_equal(read.scores(query), library.scores(query))
     assert manifest.metrics == {"ndcg_at_10": 0.5}
+    assert manifest.settings == how
     with pytest.raises(ArtifactMismatch, match="base fingerprint"):
         load_pilots(path, "e" * 64)
     path.write_bytes(path.read_bytes()[:-1] + b"\1")

@@ -13,7 +13,7 @@ from experts.retrieval.fusion import reciprocal_rank
 from experts.retrieval.hybrid import DEFAULTS, HybridSettings, hybrid_search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from eval.retrieval.collection import Collection, Document
@@ -65,21 +65,24 @@ def prepare(
     collection: Collection, embedder: Embedder, cache: Path, say: Callable[[str], None] = lambda _: None
 ) -> Prepared:
     """Embed and index. say: told how far it is."""
-    texts, owners = [], []
-    for row, document in enumerate(collection.documents):
-        own = windows(document)
-        texts += own
-        owners += [row] * len(own)
-    vectors = embed_cached(
-        embedder, texts, "document", cache, lambda done: say(f"{collection.name}: {done} of {len(texts)} windows")
-    )
-    ids = [document.id for document in collection.documents]
+    documents = collection.documents
     return Prepared(
         collection,
-        WindowedVectors(ids, vectors, owners),
-        Bm25Index.build(ids, [lexical_text(document) for document in collection.documents]),
+        document_vectors(documents, embedder, cache, lambda text: say(f"{collection.name}: {text}")),
+        Bm25Index.build([document.id for document in documents], [lexical_text(document) for document in documents]),
         embed_cached(embedder, list(collection.queries.values()), "query", cache),
     )
+
+
+def document_vectors(
+    documents: Sequence[Document], embedder: Embedder, cache: Path, say: Callable[[str], None]
+) -> WindowedVectors:
+    """Every window of every document embedded."""
+    parts = [windows(document) for document in documents]
+    texts = [text for own in parts for text in own]
+    owners = [row for row, own in enumerate(parts) for _ in own]
+    vectors = embed_cached(embedder, texts, "document", cache, lambda done: say(f"{done} of {len(texts)} windows"))
+    return WindowedVectors([document.id for document in documents], vectors, owners)
 
 
 def lexical_text(document: Document) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     F32 = NDArray[np.float32]
+    F64 = NDArray[np.float64]
     I64 = NDArray[np.int64]
 
 _FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8  # Adam's moments, as everywhere
@@ -42,7 +43,7 @@ class FitSettings:
     """How to fit. decay: how much weights are drawn to zero. patience: epochs without a better one before it stops."""
 
     rank: int = 8
-    temperature: float = 0.05
+    temperature: float = 0.1
     rate: float = 2e-3
     decay: float = 1e-2
     batch: int = 64
@@ -117,16 +118,23 @@ def fit_adapter(
     return now
 
 
-def ndcg(queries: F32, pairs: Pairs, cut: int = _CUT) -> float:
-    """Mean nDCG at `cut` of moved queries over their documents, every relevant one counting the same."""
-    discounts = 1 / np.log2(np.arange(2, cut + 2))
-    scores = queries @ pairs.documents.T
-    total = 0.0
-    for row, relevant in zip(scores, pairs.relevant, strict=True):
-        top = np.argsort(-row, kind="stable")[:cut]
-        gained = float(discounts[: len(top)][np.isin(top, relevant)].sum())
-        total += gained / float(discounts[: min(cut, len(relevant))].sum())
-    return total / len(pairs.relevant)
+def ndcg(queries: F32, pairs: Pairs) -> float:
+    """Mean nDCG@10 of moved queries over their documents. Shapes: queries (Q, D), those of the pairs in their order."""
+    return float(ndcg_each(queries, pairs).mean())
+
+
+def ndcg_each(queries: F32, pairs: Pairs) -> F64:
+    """nDCG@10 of each, every relevant document counting the same; equal cosines in the order of the documents.
+
+    Shapes: queries (Q, D) -> (Q,).
+    """
+    discounts = 1 / np.log2(np.arange(2, _CUT + 2))
+    values = np.empty(len(queries))
+    for row, (query, relevant) in enumerate(zip(queries, pairs.relevant, strict=True)):
+        top = np.argsort(-(pairs.documents @ query), kind="stable")[:_CUT]
+        gained = discounts[: len(top)][np.isin(top, relevant)].sum()
+        values[row] = gained / discounts[: min(_CUT, len(relevant))].sum()
+    return values
 
 
 def hard_negatives(pairs: Pairs, count: int) -> tuple[I64, ...]:
@@ -157,6 +165,14 @@ def loss_and_gradient(
     slope = (slope - unit * (slope * unit).sum(axis=1, keepdims=True)) / lengths
     loss = -float((target * logs).sum()) / len(queries)
     return loss, Weights(queries.T @ (slope @ up.T), inner.T @ slope, slope.sum(axis=0))
+
+
+def averaged(adapters: Sequence[QueryAdapter]) -> QueryAdapter:
+    """One adapter that moves a query by the mean of what these do. Shapes: its rank is the sum of theirs."""
+    down = np.concatenate([adapter.down for adapter in adapters], axis=1)
+    up: F32 = (np.concatenate([adapter.up for adapter in adapters]) / len(adapters)).astype(np.float32)
+    bias: F32 = np.mean([adapter.bias for adapter in adapters], axis=0)
+    return QueryAdapter(down, up, bias)
 
 
 def _split(count: int, settings: FitSettings) -> tuple[I64, I64]:

@@ -22,8 +22,8 @@ def domain(name: str, vectors: list[list[float]], **scores: list[float]) -> Doma
     return Domain(name, np.array(vectors, np.float32), named)
 
 
-# Four queries about wings, three about cells. `aero` wins two of the first, `bio` one of the last; of two ties there one
-# is between `bio`, the best over the domain, and `general`, the other between `general` and `aero`.
+# Four queries about wings, three about cells. `aero` wins two of the first, `bio` one of the last; of two ties there
+# one is between `bio`, the best over the domain, and `general`, the other between `general` and `aero`.
 WINGS = domain(
     "wings", [[1, 0], [0.8, 0.6], [0.6, 0.8], [0.6, 0.8]],
     general=[0.2, 0.1, 0.7, 0.5], aero=[0.9, 0.4, 0.1, 0.3], bio=[0.0, 0.0, 0.2, 0.1],

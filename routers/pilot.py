@@ -146,9 +146,13 @@ def build_library(general: ExpertId, domains: Sequence[Domain]) -> PilotLibrary:
 
 
 def pilots_of(domain: Domain, general: ExpertId) -> tuple[Pilot, ...]:
-    """The pilots of one domain: one for each expert that wins a query there. A tie goes to the general expert."""
-    experts = sorted(domain.scores, key=lambda expert: expert != general)  # argmax takes the first of equals
-    winners = np.argmax(np.stack([domain.scores[expert] for expert in experts], axis=1), axis=1)
+    """The pilots of one domain: one for each expert that wins a query there.
+
+    A tie goes to the expert that is better over the whole domain, and if that is a tie too, to the general one.
+    """
+    means = {expert: float(np.mean(values)) for expert, values in domain.scores.items()}
+    experts = sorted(domain.scores, key=lambda expert: (-means[expert], expert != general))
+    winners = np.argmax(np.stack([domain.scores[expert] for expert in experts], axis=1), axis=1)  # of equals the first
     return tuple(
         Pilot(expert, domain.name, int((winners == i).sum()), domain.vectors[winners == i].mean(axis=0))
         for i, expert in enumerate(experts)

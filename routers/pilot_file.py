@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - a struct's field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -11,7 +12,7 @@ import numpy as np
 from experts.errors import ArtifactCorrupt, ArtifactMismatch
 from experts.sealed_file import read_sealed, write_sealed
 from experts.types import ExpertId
-from routers.pilot import Pilot, PilotLibrary
+from routers.pilot import Aggregate, Pilot, PilotLibrary, PilotSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,16 @@ class PilotCard(msgspec.Struct, frozen=True):
     queries: int
 
 
+@dataclass(frozen=True, slots=True)
+class PilotPapers:
+    """What a file says beside the library; see PilotManifest."""
+
+    base: str
+    created: str
+    metrics: Mapping[str, float]
+    settings: PilotSettings = field(default_factory=PilotSettings)
+
+
 class PilotManifest(msgspec.Struct, frozen=True):
     """A library's papers. base: the fingerprint of the embedder its queries were read with. created: ISO date."""
 
@@ -36,12 +47,22 @@ class PilotManifest(msgspec.Struct, frozen=True):
     general: str
     pilots: tuple[PilotCard, ...]
     metrics: Mapping[str, float]
+    aggregate: Aggregate = "mean"
+    abstain_below: float = 0.0
+
+    @property
+    def settings(self) -> PilotSettings:
+        """How the library is to decide."""
+        return PilotSettings(self.aggregate, self.abstain_below)
 
 
-def save_pilots(path: Path, library: PilotLibrary, *, base: str, created: str, metrics: Mapping[str, float]) -> str:
+def save_pilots(path: Path, library: PilotLibrary, papers: PilotPapers) -> str:
     """Write the file: a whole one or none; its sha256."""
     cards = tuple(PilotCard(pilot.expert, pilot.domain, pilot.queries) for pilot in library.pilots)
-    manifest = PilotManifest(FORMAT, created, base, library.general, cards, metrics)
+    how = papers.settings
+    manifest = PilotManifest(
+        FORMAT, papers.created, papers.base, library.general, cards, papers.metrics, how.aggregate, how.abstain_below
+    )
     vectors = np.stack([pilot.vector for pilot in library.pilots]) if cards else np.empty((0, 0), np.float32)
     return write_sealed(path, msgspec.json.encode(manifest, order="sorted").decode(), {"vectors": vectors})
 

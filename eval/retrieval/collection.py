@@ -84,17 +84,32 @@ def read_collections(folder: Path) -> tuple[Collection, ...]:
 
 def read_collection(folder: Path) -> Collection:
     """Read one. Raises: InvalidConfig: a file is missing, or has a malformed row or an id twice."""
-    corpus, asked = _required(folder, "corpus"), _required(folder, "queries")
-    problems = Problems(corpus)
-    documents = [Document(name, row.title, row.text) for name, row in _own_ids(corpus, DocumentRow, problems)]
-    problems.refuse()
-    problems = Problems(asked)
-    queries = {name: row.text for name, row in _own_ids(asked, QueryRow, problems)}
-    problems.refuse()
-    qrels = _qrels(folder, queries)
+    documents = read_documents(folder)
+    queries, qrels = read_judged(_required(folder, "queries"), None)
     if not documents or not qrels:
         raise _refusal(folder, "collection", "has no document" if not documents else "has no query with a relevant one")
-    return Collection(folder.name, tuple(documents), {query: queries[query] for query in qrels}, qrels)
+    return Collection(folder.name, documents, queries, qrels)
+
+
+def read_documents(path: Path) -> tuple[Document, ...]:
+    """The documents of a corpus file, or of a folder that has one. Raises: InvalidConfig: as read_collection."""
+    file = _required(path, "corpus") if path.is_dir() else path
+    problems = Problems(file)
+    documents = [Document(name, row.title, row.text) for name, row in _own_ids(file, DocumentRow, problems)]
+    problems.refuse()
+    return tuple(documents)
+
+
+def read_judged(queries: Path, qrels: Path | None) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
+    """The queries of a file that have a relevant document, and its grades; qrels: None: those beside the file.
+
+    Raises: InvalidConfig: as read_collection.
+    """
+    problems = Problems(queries)
+    texts = {name: row.text for name, row in _own_ids(queries, QueryRow, problems)}
+    problems.refuse()
+    grades = _qrels(qrels or _beside(queries.parent), texts)
+    return {query: texts[query] for query in grades}, grades
 
 
 def _own_ids(path: Path, kind: type[R], problems: Problems) -> Iterator[tuple[str, R]]:
@@ -107,11 +122,15 @@ def _own_ids(path: Path, kind: type[R], problems: Problems) -> Iterator[tuple[st
             problems.add("_id", str(row.id), f"is the id of line {first} too", line)
 
 
-def _qrels(folder: Path, queries: Mapping[str, str]) -> dict[str, dict[str, int]]:
-    """Grades above 0 of known queries, in the order of the query file."""
+def _beside(folder: Path) -> Path:
     path = next((folder / name for name in _QRELS_NAMES if (folder / name).is_file()), None)
     if path is None:
         raise _refusal(folder, " or ".join(_QRELS_NAMES), "is missing")
+    return path
+
+
+def _qrels(path: Path, queries: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    """Grades above 0 of known queries, in the order of the query file."""
     grades: dict[str, dict[str, int]] = {query: {} for query in queries}
     problems = Problems(path)
     for line, raw in numbered_lines(path, packed=False):

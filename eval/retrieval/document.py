@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - a struct's field
+from typing import Final
 
 import msgspec
 
 from eval.metrics.intervals import Interval, Resampling  # noqa: TC001 - as above
+
+SCHEMA: Final = 1
 
 
 class SystemFigures(msgspec.Struct, frozen=True):

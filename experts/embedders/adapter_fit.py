@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     F32 = NDArray[np.float32]
+    F64 = NDArray[np.float64]
     I64 = NDArray[np.int64]
 
 _FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8  # Adam's moments, as everywhere
 _CUT: Final = 10
+_SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the corpus mean, that a fit may start without; the base first
 
 
 class Weights(NamedTuple):
@@ -41,7 +43,7 @@ class FitSettings:
     """How to fit. decay: how much weights are drawn to zero. patience: epochs without a better one before it stops."""
 
     rank: int = 8
-    temperature: float = 0.05
+    temperature: float = 0.1
     rate: float = 2e-3
     decay: float = 1e-2
     batch: int = 64
@@ -105,7 +107,7 @@ def fit_adapter(
     train, held_out = _split(len(pairs.queries), settings)
     learning, judging = pairs.only(train), pairs.only(held_out)
     negatives = hard_negatives(learning, settings.hard_negatives)
-    now = state or _start(pairs.queries.shape[1], settings, ndcg(judging.queries, judging))
+    now = state or _start(pairs, judging, settings)
     while now.epoch < settings.epochs and now.epoch - now.best_epoch < settings.patience:
         now = _epoch(now, learning, negatives, settings)
         score = ndcg(QueryAdapter(*now.weights)(judging.queries), judging)
@@ -116,16 +118,23 @@ def fit_adapter(
     return now
 
 
-def ndcg(queries: F32, pairs: Pairs, cut: int = _CUT) -> float:
-    """Mean nDCG at `cut` of moved queries over their documents, every relevant one counting the same."""
-    discounts = 1 / np.log2(np.arange(2, cut + 2))
-    scores = queries @ pairs.documents.T
-    total = 0.0
-    for row, relevant in zip(scores, pairs.relevant, strict=True):
-        top = np.argsort(-row, kind="stable")[:cut]
-        gained = float(discounts[: len(top)][np.isin(top, relevant)].sum())
-        total += gained / float(discounts[: min(cut, len(relevant))].sum())
-    return total / len(pairs.relevant)
+def ndcg(queries: F32, pairs: Pairs) -> float:
+    """Mean nDCG@10 of moved queries over their documents. Shapes: queries (Q, D), those of the pairs in their order."""
+    return float(ndcg_each(queries, pairs).mean())
+
+
+def ndcg_each(queries: F32, pairs: Pairs) -> F64:
+    """nDCG@10 of each, every relevant document counting the same; equal cosines in the order of the documents.
+
+    Shapes: queries (Q, D) -> (Q,).
+    """
+    discounts = 1 / np.log2(np.arange(2, _CUT + 2))
+    values = np.empty(len(queries))
+    for row, (query, relevant) in enumerate(zip(queries, pairs.relevant, strict=True)):
+        top = np.argsort(-(pairs.documents @ query), kind="stable")[:_CUT]
+        gained = discounts[: len(top)][np.isin(top, relevant)].sum()
+        values[row] = gained / discounts[: min(_CUT, len(relevant))].sum()
+    return values
 
 
 def hard_negatives(pairs: Pairs, count: int) -> tuple[I64, ...]:
@@ -158,6 +167,14 @@ def loss_and_gradient(
     return loss, Weights(queries.T @ (slope @ up.T), inner.T @ slope, slope.sum(axis=0))
 
 
+def averaged(adapters: Sequence[QueryAdapter]) -> QueryAdapter:
+    """One adapter that moves a query by the mean of what these do. Shapes: its rank is the sum of theirs."""
+    down = np.concatenate([adapter.down for adapter in adapters], axis=1)
+    up: F32 = (np.concatenate([adapter.up for adapter in adapters]) / len(adapters)).astype(np.float32)
+    bias: F32 = np.mean([adapter.bias for adapter in adapters], axis=0)
+    return QueryAdapter(down, up, bias)
+
+
 def _split(count: int, settings: FitSettings) -> tuple[I64, I64]:
     if count < 2:  # noqa: PLR2004 - one to learn from, one to judge by
         raise ValueError(f"{count} queries: none could be held out")
@@ -166,12 +183,16 @@ def _split(count: int, settings: FitSettings) -> tuple[I64, I64]:
     return order[held_out:], order[:held_out]
 
 
-def _start(dimensions: int, settings: FitSettings, score: float) -> FitState:
+def _start(pairs: Pairs, judging: Pairs, settings: FitSettings) -> FitState:
+    """The base, or the base with a share of the corpus mean taken off, whichever ranks all the given queries best."""
+    dimensions = pairs.queries.shape[1]
     down = np.random.default_rng(settings.seed).normal(0, dimensions**-0.5, (dimensions, settings.rank))
-    up, bias = np.zeros((settings.rank, dimensions), np.float32), np.zeros(dimensions, np.float32)
-    weights = Weights(down.astype(np.float32), up, bias)
-    zeros = Weights(np.zeros_like(weights.down), up, bias)
-    return FitState(0, 0, weights, zeros, zeros, weights, (score,))
+    up, none = np.zeros((settings.rank, dimensions), np.float32), np.zeros(dimensions, np.float32)
+    centre: F32 = pairs.documents.mean(axis=0)
+    starts = [Weights(down.astype(np.float32), up, (none - share * centre).astype(np.float32)) for share in _SHARES]
+    weights = max(starts, key=lambda start: ndcg(QueryAdapter(*start)(pairs.queries), pairs))
+    zeros = Weights(np.zeros_like(weights.down), up, none)
+    return FitState(0, 0, weights, zeros, zeros, weights, (ndcg(QueryAdapter(*weights)(judging.queries), judging),))
 
 
 def _epoch(state: FitState, pairs: Pairs, negatives: Sequence[I64], settings: FitSettings) -> FitState:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from experts.errors import ArtifactCorrupt, ArtifactMismatch, ConfigError
 from experts.types import ExpertId
 from routers.pilot import Domain, PilotLibrary, PilotSettings, build_library
-from routers.pilot_file import load_pilots, save_pilots
+from routers.pilot_file import PilotPapers, load_pilots, save_pilots
 
 G, A, B = ExpertId("general"), ExpertId("aero"), ExpertId("bio")
 
@@ -22,12 +22,13 @@ def domain(name: str, vectors: list[list[float]], **scores: list[float]) -> Doma
     return Domain(name, np.array(vectors, np.float32), named)
 
 
-# Four queries about wings, three about cells. `aero` wins two of the first; `bio` two of the last, and one is a tie.
+# Four queries about wings, three about cells. `aero` wins two of the first, `bio` one of the last; of two ties there
+# one is between `bio`, the best over the domain, and `general`, the other between `general` and `aero`.
 WINGS = domain(
     "wings", [[1, 0], [0.8, 0.6], [0.6, 0.8], [0.6, 0.8]],
     general=[0.2, 0.1, 0.7, 0.5], aero=[0.9, 0.4, 0.1, 0.3], bio=[0.0, 0.0, 0.2, 0.1],
 )  # fmt: skip
-CELLS = domain("cells", [[0, 1], [0, 1], [-0.6, 0.8]], general=[0.3, 0.2, 0.5], aero=[0, 0, 0], bio=[0.4, 0.6, 0.5])
+CELLS = domain("cells", [[0, 1], [0, 1], [-0.6, 0.8]], general=[0.3, 0.2, 0.5], aero=[0, 0.2, 0], bio=[0.9, 0.1, 0.5])
 
 
 @pytest.fixture
@@ -42,18 +43,21 @@ def test_pilots_are_the_centroids_of_what_each_expert_won(library: PilotLibrary)
     }  # fmt: skip
     assert found[G, "wings"][1] == pytest.approx([0.6, 0.8])
     assert found[A, "wings"][1] == pytest.approx([0.9, 0.3])
-    assert found[G, "cells"][1] == pytest.approx([-0.6, 0.8])  # the tie
-    assert found[B, "cells"][1] == pytest.approx([0, 1])
+    assert found[G, "cells"][1] == pytest.approx([0, 1])
+    assert found[B, "cells"][1] == pytest.approx([-0.3, 0.9])
 
 
 def test_mean_and_max_by_hand(library: PilotLibrary) -> None:
     query = np.array([[0.6, 0.8]], np.float32)
     assert library.experts == (G, A, B)
     near_aero = (0.6 * 0.9 + 0.8 * 0.3) / np.hypot(0.9, 0.3)
-    general = [1.0, -0.36 + 0.64]
-    assert library.scores(query, "mean")[0] == pytest.approx([np.mean(general), near_aero, 0.8])
-    assert library.scores(query, "max")[0] == pytest.approx([1.0, near_aero, 0.8])
-    assert library.choose(query[0], PilotSettings("mean")).expert == A  # .822 against .8 and .64
+    near_bio = (0.6 * -0.3 + 0.8 * 0.9) / np.hypot(0.3, 0.9)
+    general = [1.0, 0.8]
+    assert library.scores(query, "mean")[0] == pytest.approx([np.mean(general), near_aero, near_bio])
+    assert library.scores(query, "max")[0] == pytest.approx([1.0, near_aero, near_bio])
+    far = np.array([1, 0], np.float32)
+    assert library.choose(far, PilotSettings("mean")).expert == A  # .949 against .3 and less
+    assert library.choose(query[0], PilotSettings("mean")).expert == G  # .9 against .822 and .569
     assert library.choose(query[0], PilotSettings("max")).expert == G
 
 
@@ -92,9 +96,9 @@ def test_removing_an_expert_changes_no_other_score(library: PilotLibrary) -> Non
 
 
 def test_abstains_to_the_general_expert_when_the_lead_is_small(library: PilotLibrary) -> None:
-    query = np.array([0.6, 0.8], np.float32)
+    query = np.array([1, 0], np.float32)
     sure = library.choose(query, PilotSettings("mean", abstain_below=0.1))
-    unsure = library.choose(query, PilotSettings("mean", abstain_below=0.3))
+    unsure = library.choose(query, PilotSettings("mean", abstain_below=0.7))
     assert (sure.expert, sure.reason) == (A, "pilot")
     assert (unsure.expert, unsure.reason) == (G, "low_confidence")
     assert unsure.margin == sure.margin == pytest.approx(sure.scores[A] - sure.scores[G])
@@ -102,9 +106,9 @@ def test_abstains_to_the_general_expert_when_the_lead_is_small(library: PilotLib
 
 def test_a_prior_moves_its_expert_alone(library: PilotLibrary) -> None:
     query = np.array([0.6, 0.8], np.float32)
-    plain, moved = library.choose(query), library.choose(query, priors={B: 0.25})
-    assert (plain.expert, moved.expert) == (A, B)
-    assert moved.scores[B] == pytest.approx(plain.scores[B] + 0.25)
+    plain, moved = library.choose(query), library.choose(query, priors={B: 0.4})
+    assert (plain.expert, moved.expert) == (G, B)
+    assert moved.scores[B] == pytest.approx(plain.scores[B] + 0.4)
     assert moved.scores[A] == plain.scores[A]
     with pytest.raises(ConfigError, match=r"prior = 'zoo'.*general, aero, bio"):
         library.choose(query, priors={ExpertId("zoo"): 1.0})
@@ -125,11 +129,13 @@ def test_refuses_by_name(library: PilotLibrary) -> None:
 
 def test_a_file_is_the_same_library(library: PilotLibrary, tmp_path: Path) -> None:
     path = tmp_path / "pilots.safetensors"
-    save_pilots(path, library, base="f" * 64, created="2026-01-01", metrics={"ndcg_at_10": 0.5})
+    how = PilotSettings("max", 0.01)
+    save_pilots(path, library, PilotPapers("f" * 64, "2026-01-01", {"ndcg_at_10": 0.5}, how))
     manifest, read = load_pilots(path, "f" * 64)
     query = np.array([[0.6, 0.8]], np.float32)
     assert np.array_equal(read.scores(query), library.scores(query))
     assert manifest.metrics == {"ndcg_at_10": 0.5}
+    assert manifest.settings == how
     with pytest.raises(ArtifactMismatch, match="base fingerprint"):
         load_pilots(path, "e" * 64)
     path.write_bytes(path.read_bytes()[:-1] + b"\1")

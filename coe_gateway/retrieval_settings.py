@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MiB: Final = 1024**2
 GiB: Final = 1024**3
+EMBEDDER_BACKENDS: Final = ("minilm", "onnx", "sentence_transformers", "query_adapter", "hashing")
 RESERVED_IDS: Final = ("auto", "bm25")
 
 
@@ -86,8 +87,12 @@ class PilotsSettings(Entry):
     """Which expert takes a query, told by examples; without it the general one takes every query of `auto`."""
 
     file: Path = Field(description="what `coe train pilots` wrote")
-    aggregate: Literal["mean", "max"] = Field(default="mean", description="of a query's nearness to an expert's pilots")
-    abstain_below: float = Field(default=0.0, ge=0, description="lead over the general one under which that takes it")
+    aggregate: Literal["mean", "max"] | None = Field(
+        default=None, description="of a query's nearness to an expert's pilots; default: as the file says"
+    )
+    abstain_below: float | None = Field(
+        default=None, ge=0, description="lead over the general one under which that takes it; default: as the file says"
+    )
 
 
 class RetrievalLimits(Entry):
@@ -142,7 +147,7 @@ class RetrievalSettings(Entry):
     max_chunk_size_tokens: PositiveInt = Field(default=160, description="of a passage, where a client names no size")
     chunk_overlap_tokens: NonNegativeInt = Field(default=32, description="what a passage repeats of its predecessor")
     hybrid: bool = Field(default=True, description="join the search by words where a client says nothing")
-    candidates: PositiveInt = Field(default=100, description="passages of each ranking that are fused or ranked anew")
+    candidates: PositiveInt = Field(default=200, description="passages of each ranking that are fused or ranked anew")
     limits: RetrievalLimits = RetrievalLimits()
     index: IndexSettings = IndexSettings()
 

@@ -12,7 +12,7 @@ from pydantic import ByteSize, Field, NonNegativeFloat, PositiveFloat, PositiveI
 
 from coe_gateway.litellm_config import translate
 from coe_gateway.minilm_files import MINILM, MINILM_TOKENIZER
-from coe_gateway.retrieval_settings import RetrievalSettings  # noqa: TC001 - pydantic reads the annotations
+from coe_gateway.retrieval_settings import EMBEDDER_BACKENDS, RetrievalSettings
 from experts.config_file import ConfigDocument, KeyPath, dotted, read_config
 from experts.errors import ConfigError, InvalidConfig
 from experts.registry import CannedEntry, Entry, ExpertEntry, WeightsEntry
@@ -263,7 +263,12 @@ def weights_dir(settings: Settings | None, environ: Mapping[str, str]) -> Path:
     return Path(cache).expanduser() / "coe-gateway" / "weights"
 
 
-_TAGS = frozenset({"llama_cpp", "openai", "echo", "canned", "literal['default']", "tuple[CategoryEntry, ...]"})
+_TAGS = frozenset(
+    {
+        *("llama_cpp", "openai", "echo", "canned", "literal['default']", "tuple[CategoryEntry, ...]"),
+        *EMBEDDER_BACKENDS,
+    }
+)
 
 
 def _problems(document: ConfigDocument, error: ValidationError) -> list[ConfigError]:

@@ -42,15 +42,16 @@ def open_experts(settings: RetrievalSettings, store: WeightStore) -> Experts:
     general = next(iter(opened.values()))
     if settings.pilots is None:
         return Experts(opened)
-    how = PilotSettings(settings.pilots.aggregate, settings.pilots.abstain_below)
-    return Experts(opened, _pilots(settings.pilots, general, opened), how)
+    return Experts(opened, *_pilots(settings.pilots, general, opened))
 
 
-def _pilots(settings: PilotsSettings, general: Embedder, opened: Mapping[ExpertId, Embedder]) -> PilotLibrary:
+def _pilots(
+    settings: PilotsSettings, general: Embedder, opened: Mapping[ExpertId, Embedder]
+) -> tuple[PilotLibrary, PilotSettings]:
     path = settings.file.expanduser()
     if not path.is_file():
         raise ConfigError("retrieval.pilots.file", str(path), "is no file; `coe train pilots` writes one")
-    _, library = load_pilots(path, general.fingerprint)
+    manifest, library = load_pilots(path, general.fingerprint)
     for expert in library.experts:
         if expert not in opened:
             problem = f"has pilots of {expert!r}, which is not among the embedders {', '.join(opened)}"
@@ -58,7 +59,8 @@ def _pilots(settings: PilotsSettings, general: Embedder, opened: Mapping[ExpertI
     if library.general != general.id:
         problem = f"has {library.general!r} as its general expert; the first embedder is {general.id!r}"
         raise ConfigError("retrieval.pilots.file", str(path), problem)
-    return library
+    abstain_below = manifest.abstain_below if settings.abstain_below is None else settings.abstain_below
+    return library, PilotSettings(settings.aggregate or manifest.aggregate, abstain_below)
 
 
 def _open(entry: EmbedderEntry, store: WeightStore, opened: Mapping[ExpertId, Embedder]) -> Embedder:

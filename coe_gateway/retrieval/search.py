@@ -1,4 +1,4 @@
-"""One search: choose the expert, rank by its vectors and by words, fuse, drop duplicates, rank anew if asked to.
+"""One search: choose the expert, rank by its vectors and by words, drop duplicates, rank anew if asked to.
 
 Synchronous: it runs in a thread of the service's.
 """
@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from coe_gateway.retrieval.decision import WORDS, RetrievalDecision
+from coe_gateway.retrieval.store_vectors import StoreVectors, once_each
+from experts.retrieval.hybrid import DEFAULTS, HybridSettings, hybrid_search
 from experts.retrieval.indexes import Space
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from coe_gateway.retrieval.decision import Chosen, Experts
+    from experts.embedders.embedder import Embedder
     from experts.retrieval.filters import Filter
     from experts.retrieval.library import Library
     from experts.retrieval.records import StoredPassage
@@ -53,12 +56,12 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Searcher:
-    """Searches stores. candidates: passages of each ranking that are looked at further."""
+    """Searches stores. hybrid: how vectors and words are joined, and how many of each ranking are looked at."""
 
     library: Library
     experts: Experts
     reranker: Reranker
-    candidates: int
+    hybrid: HybridSettings = DEFAULTS
 
     def search(self, store: str, ask: SearchAsk) -> tuple[list[Hit], list[RetrievalDecision]]:
         """The best passages for any of the queries, and a decision for each query. Raises: UnknownExpert."""
@@ -90,16 +93,18 @@ class Searcher:
         chosen = self.experts.choose(ask.expert, query)
         timings = {"encode": _ms_since(began_s), **chosen.timings_ms}
         searched_s = perf_counter()
-        count = max(self.candidates, ask.count)
+        count = max(self.hybrid.candidates, ask.count)
         rankings: dict[str, Ranking] = {}
-        for embedder, vector in chosen.rankers:
-            space = Space(embedder.fingerprint, embedder.dimensions)
-            rankings[embedder.id] = self.library.indexes.search(store, space, vector, count, allowed)
         if ask.hybrid or chosen.expert == WORDS:
             rankings[WORDS] = self.library.search_words(store, query, count, allowed)
-        hits = self._hits(fused(rankings), rankings, ask.count if not ask.rerank else count)
+        plain = chosen.rankers[1:] if ask.hybrid else chosen.rankers
+        for embedder, vector in plain:
+            rankings[embedder.id] = self.library.indexes.search(store, _space(embedder), vector, count, allowed)
+        hybrid = ask.hybrid and bool(chosen.rankers)
+        ranking = self._hybrid(store, chosen, rankings, allowed) if hybrid else fused(rankings)
+        hits = self._hits(ranking, rankings, ask.count if not ask.rerank else count)
         timings["search"] = _ms_since(searched_s)
-        decision = _decision(chosen, query, len(rankings) > len(chosen.rankers) > 0, timings)
+        decision = _decision(chosen, query, hybrid, timings)
         if ask.rerank:
             again_s = perf_counter()
             hits = self._ranked_anew(query, hits)
@@ -107,6 +112,22 @@ class Searcher:
             decision = _reranked(decision, self.reranker.method)
         timings["total"] = _ms_since(began_s)
         return hits[: ask.count], decision
+
+    def _hybrid(self, store: str, chosen: Chosen, rankings: dict[str, Ranking], allowed: Ranges | None) -> Ranking:
+        """The chosen expert's vectors with the words; rankings in spaces of their own are fused in by rank.
+
+        rankings: those of words and of other spaces; gets the chosen expert's cosines.
+        """
+        embedder, vector = chosen.rankers[0]
+        words, *others = rankings.values()
+        index = StoreVectors(self.library.indexes.current(store, _space(embedder)), self.library.passages, allowed)
+        found = hybrid_search(
+            index, vector, once_each(words, self.library.passages), self.hybrid.candidates, self.hybrid
+        )
+        seqs = [int(name) for name in found.ids]
+        rankings[embedder.id] = list(zip(seqs, index.compare(vector, found.ids).tolist(), strict=True))
+        ranking = list(zip(seqs, found.scores, strict=True))
+        return fused({str(i): each for i, each in enumerate([ranking, *others])}) if others else ranking
 
     def _hits(self, ranking: Ranking, rankings: Mapping[str, Ranking], count: int) -> list[Hit]:
         """The first passages of a ranking, each text once."""
@@ -120,7 +141,7 @@ class Searcher:
                 passage = passages.get(seq)
                 if passage is not None and passage.content_key not in hits:
                     scores = {name: values[seq] for name, values in each.items() if seq in values}
-                    hits[passage.content_key] = Hit(passage, score, next(iter(scores)), scores)
+                    hits[passage.content_key] = Hit(passage, score, _finder(scores), scores)
             if len(hits) >= count:
                 break
         return list(hits.values())[:count]
@@ -153,6 +174,15 @@ def _decision(chosen: Chosen, query: str, hybrid: bool, timings: Mapping[str, fl
 
 def _reranked(decision: RetrievalDecision, method: str) -> RetrievalDecision:
     return msgspec.structs.replace(decision, rerank=method)
+
+
+def _finder(scores: Mapping[str, float]) -> str:
+    """Whose ranking a passage is in: an expert's before that of words."""
+    return next((name for name in scores if name != WORDS), WORDS)
+
+
+def _space(embedder: Embedder) -> Space:
+    return Space(embedder.fingerprint, embedder.dimensions)
 
 
 def _ms_since(began_s: float) -> float:

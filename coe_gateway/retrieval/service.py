@@ -16,6 +16,7 @@ from coe_gateway.retrieval.embedders import open_experts
 from coe_gateway.retrieval.search import Searcher
 from coe_gateway.retrieval.upkeep import Upkeep
 from experts.errors import ConfigError
+from experts.retrieval.hybrid import HybridSettings
 from experts.retrieval.indexes import Space
 from experts.retrieval.intake import Intake
 from experts.retrieval.library import open_library
@@ -65,13 +66,15 @@ async def open_retrieval(
     try:
         experts = await loop.run_in_executor(executor, open_experts, settings, store)
         library = await loop.run_in_executor(executor, open_library, folder, settings.library_rules())
-        retrieval = _assembled(settings, library, experts, executor)
-        retrieval.upkeep.start()
         try:
-            yield retrieval
+            retrieval = _assembled(settings, library, experts, executor)
+            retrieval.upkeep.start()
+            try:
+                yield retrieval
+            finally:
+                await loop.run_in_executor(executor, retrieval.upkeep.stop)
+                await asyncio.to_thread(executor.shutdown)  # whoever still searches has the library until then
         finally:
-            await loop.run_in_executor(executor, retrieval.upkeep.stop)
-            await asyncio.to_thread(executor.shutdown)  # whoever still searches has the library until then
             library.close()
     finally:
         executor.shutdown(wait=False)
@@ -92,7 +95,7 @@ def _assembled(
         library=library,
         experts=experts,
         reranker=reranker,
-        searcher=Searcher(library, experts, reranker, settings.candidates),
+        searcher=Searcher(library, experts, reranker, HybridSettings(candidates=settings.candidates)),
         upkeep=Upkeep(library, spaces, intake),
         executor=executor,
         uploading=asyncio.Semaphore(settings.limits.max_uploads),

@@ -206,7 +206,7 @@ def _beside_flat(library: Library, store: str, space: Space, queries: F32, vecto
 
 
 def _search_times(library: Library, store: str, embedder: _Given) -> tuple[SearchTimes, ...]:
-    searcher = Searcher(library, Experts({embedder.id: embedder}), SimilarityReranker(embedder), candidates=100)
+    searcher = Searcher(library, Experts({embedder.id: embedder}), SimilarityReranker(embedder))
     words = like_words(_QUERY_WORDS * len(embedder.vectors), SEED)
     asks = [f"{i} {' '.join(words[_QUERY_WORDS * i : _QUERY_WORDS * (i + 1)])}" for i in range(len(embedder.vectors))]
     tenth = Compare("part", "lt", 100)

@@ -4,6 +4,7 @@ vectors.f32    every vector, a row each, as encoded
 seqs.i64       the sequence number of each row, ascending
 index.faiss    from `flat_below` rows on: an inverted file of 8-bit codes that finds candidates, which are then scored
                by their vectors
+total.f64      the sum of the vectors
 manifest.json  what the files hold; it is written last
 
 All of it is mapped, not read: opening takes milliseconds whatever its size, and pages nobody searches stay on the disk.
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-VERSION: Final = 1
+VERSION: Final = 2
 _SAMPLE: Final = 200  # queries that recall is measured with
 _TOP: Final = 10
 _MARGIN: Final = 70  # candidates beyond twice what is asked for: codes are coarse, so the last places are unsure
@@ -71,6 +72,7 @@ class Generation:
             raise ValueError(f"{folder} is of another version or space")
         self.seqs = _mapped(folder / "seqs.i64", np.int64, (rows,))
         self.vectors = _mapped(folder / "vectors.f32", np.float32, (rows, dimensions))
+        self.total = _mapped(folder / "total.f64", np.float64, (dimensions,))
         self._index = _open_index(folder / "index.faiss", rows, dimensions) if self.manifest.lists else None
 
     def search(
@@ -139,17 +141,19 @@ def write_generation(
     """
     building = folder.with_name(f"{folder.name}.building")
     building.mkdir(parents=True)
-    seqs = []
+    seqs, total = [], np.zeros(dimensions)
     with (building / "vectors.f32").open("wb") as file:
         for first_seq, vectors in parts:
             file.write(np.ascontiguousarray(vectors, np.float32).data)
             seqs.append(np.arange(first_seq, first_seq + len(vectors), dtype=np.int64))
+            total += vectors.sum(axis=0, dtype=np.float64)
         _sync(file.fileno())
     if not seqs:
         shutil.rmtree(building)
         return None
     every = np.concatenate(seqs)
     _write(building / "seqs.i64", every.tobytes())
+    _write(building / "total.f64", total.tobytes())
     manifest = Manifest(VERSION, space, dimensions, len(every))
     if len(every) >= rules.flat_below:
         vectors = _mapped(building / "vectors.f32", np.float32, (len(every), dimensions))

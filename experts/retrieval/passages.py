@@ -136,6 +136,18 @@ class Passages:
                     found[seq] = StoredPassage(seq, key, text, begins, ends, file, name or "", values)
         return found
 
+    def twins(self, sequences: Sequence[int]) -> dict[int, int]:
+        """For each passage the first of these that says the same; one that is gone meanwhile is left out."""
+        first: dict[str, int] = {}
+        found: dict[int, int] = {}
+        with self.database.read() as session:
+            for start in range(0, len(sequences), _MANY):
+                part = sequences[start : start + _MANY]
+                select = f"SELECT seq, content_key FROM chunk WHERE seq IN ({_marks(part)}) ORDER BY seq"
+                for seq, key in session.rows(select, *part):
+                    found[seq] = first.setdefault(key, seq)
+        return found
+
     def of_file(self, attachment: Attachment) -> list[str]:
         """The texts of a file's passages, in their order."""
         with self.database.read() as session:

@@ -54,7 +54,8 @@ class Ranges:
 class Snapshot:
     """One state of one index. seen_seq: every passage of the store up to it is here, unless it is gone.
 
-    Shapes: base_live (rows of the base,), None where all are; seqs (N,), vectors (N, D), live (N,).
+    Shapes: base_live (rows of the base,), None where all are; seqs (N,), vectors (N, D), live (N,); total (D,), the sum
+    of all vectors that are here.
     """
 
     base: Generation | None
@@ -62,20 +63,24 @@ class Snapshot:
     seqs: NDArray[np.int64]
     vectors: NDArray[np.float32]
     live: NDArray[np.bool_]
+    total: NDArray[np.float64]
     seen_seq: int
 
     @classmethod
     def empty(cls, dimensions: int) -> Snapshot:
         """Nothing at all."""
-        nothing = np.empty(0, np.int64), np.empty((0, dimensions), np.float32), np.empty(0, np.bool_)
-        return cls(None, None, *nothing, seen_seq=0)
+        seqs, vectors = np.empty(0, np.int64), np.empty((0, dimensions), np.float32)
+        return cls(None, None, seqs, vectors, np.empty(0, np.bool_), np.zeros(dimensions), seen_seq=0)
 
     @classmethod
     def on(cls, base: Generation, covered_seq: int, alive: Ranges) -> Snapshot:
         """A base, of which only what lies in `alive` is there still."""
         live = alive.holds(base.seqs)
         start = cls.empty(base.manifest.dimensions)
-        return replace(start, base=base, base_live=None if live.all() else live, seen_seq=covered_seq)
+        if live.all():
+            return replace(start, base=base, total=base.total, seen_seq=covered_seq)
+        total = base.total - base.vectors[~live].sum(axis=0, dtype=np.float64)
+        return replace(start, base=base, base_live=live, total=total, seen_seq=covered_seq)
 
     @property
     def rows(self) -> int:
@@ -107,6 +112,17 @@ class Snapshot:
         best = best_first(scores, count)
         return list(zip(seqs[best].tolist(), scores[best].tolist(), strict=True))
 
+    def rows_of(self, seqs: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors of passages that are here, or were. Shapes: (N,) -> (N, D). Raises: KeyError: one never was."""
+        rows = np.empty((len(seqs), len(self.total)), np.float32)
+        missing = np.ones(len(seqs), np.bool_)
+        if self.base is not None:
+            missing &= ~_copied(rows, seqs, missing, self.base.seqs, self.base.vectors)
+        missing &= ~_copied(rows, seqs, missing, self.seqs, self.vectors)
+        if missing.any():
+            raise KeyError(f"no passages {seqs[missing].tolist()}")
+        return rows
+
     def plus(self, seqs: NDArray[np.int64], vectors: NDArray[np.float32], seen_seq: int) -> Snapshot:
         """With passages that were committed since. Only the owner of the newest may ask: it writes in its room."""
         count = len(self.seqs)
@@ -114,16 +130,38 @@ class Snapshot:
         own_seqs, own_vectors = _roomy(self.seqs, end), _roomy(self.vectors, end)
         own_seqs[count:end], own_vectors[count:end] = seqs, vectors
         live = np.concatenate([self.live, np.ones(len(seqs), np.bool_)])
-        return replace(self, seqs=own_seqs[:end], vectors=own_vectors[:end], live=live, seen_seq=seen_seq)
+        total = self.total + vectors.sum(axis=0, dtype=np.float64)
+        grown = replace(self, seqs=own_seqs[:end], vectors=own_vectors[:end], live=live)
+        return replace(grown, total=total, seen_seq=seen_seq)
 
     def minus(self, gone: Ranges) -> Snapshot:
         """Without the passages in these ranges."""
-        base_live = self.base_live
+        base_live, total = self.base_live, self.total
         if self.base is not None:
-            lost = gone.holds(self.base.seqs)
+            alive = np.ones(self.base_rows, np.bool_) if base_live is None else base_live
+            lost = gone.holds(self.base.seqs) & alive
             if lost.any():
-                base_live = ~lost if base_live is None else base_live & ~lost
-        return replace(self, base_live=base_live, live=self.live & ~gone.holds(self.seqs))
+                base_live = alive & ~lost
+                total = total - self.base.vectors[lost].sum(axis=0, dtype=np.float64)
+        lost = gone.holds(self.seqs) & self.live
+        total = total - self.vectors[lost].sum(axis=0, dtype=np.float64)
+        return replace(self, base_live=base_live, live=self.live & ~lost, total=total)
+
+
+def _copied(
+    rows: NDArray[np.float32],
+    wanted: NDArray[np.int64],
+    missing: NDArray[np.bool_],
+    seqs: NDArray[np.int64],
+    vectors: NDArray[np.float32],
+) -> NDArray[np.bool_]:
+    """Copy into `rows` the missing ones that are among `seqs`; which those were."""
+    if not len(seqs):
+        return np.zeros(len(wanted), np.bool_)
+    places = np.minimum(np.searchsorted(seqs, wanted), len(seqs) - 1)
+    found: NDArray[np.bool_] = missing & (seqs[places] == wanted)
+    rows[found] = vectors[places[found]]
+    return found
 
 
 def _roomy(array: NDArray[_T], end: int) -> NDArray[_T]:

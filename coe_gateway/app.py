@@ -22,11 +22,13 @@ from coe_gateway.gateway import Gateway
 from coe_gateway.metrics import Metrics
 from coe_gateway.openapi import openapi_document
 from coe_gateway.reload import RouterReloader
+from coe_gateway.retrieval.service import open_retrieval
 from coe_gateway.routes.completions import CompletionEndpoint
 from coe_gateway.routes.decision import RouteEndpoint
 from coe_gateway.routes.health import HealthEndpoint
 from coe_gateway.routes.models import ModelsEndpoint
 from coe_gateway.routes.reload import ReloadEndpoint
+from coe_gateway.routes.retrieval_routes import retrieval_routes
 from coe_gateway.settings import resolve_secret, weights_dir
 from coe_gateway.vllm_experts import vllm_backends
 from coe_gateway.wire import ChatRequest, CompletionRequest, ErrorBody, ErrorDetail
@@ -76,11 +78,14 @@ async def open_gateway(
     """
     store = WeightStore(weights_dir(settings, environ))
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4)
-    async with aiohttp.ClientSession(
-        connector=connector,
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),  # one client's cookies are none of another's
-    ) as session:
+    async with (
+        aiohttp.ClientSession(
+            connector=connector,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),  # one client's cookies are none of another's
+        ) as session,
+        contextlib.AsyncExitStack() as running,
+    ):
         backends: dict[ExpertId, ExpertBackend] = {}
         engines = settings.engines.folder(environ)
         on_vllm = vllm_backends(
@@ -113,6 +118,8 @@ async def open_gateway(
             active=set(),
         )
         metrics.export(gateway.admission, residency)
+        if settings.retrieval is not None:
+            gateway.retrieval = await running.enter_async_context(open_retrieval(settings.retrieval, store, environ))
         logging_requests = _logging_requests(gateway, settings)
         try:
             yield gateway
@@ -183,6 +190,7 @@ def build_app(gateway: Gateway) -> ASGIApp:
             Route("/health/readiness", health.readiness, methods=["GET"]),
             Route("/metrics", health.metrics, methods=["GET"]),
             Route("/openapi.json", openapi, methods=["GET"]),
+            *retrieval_routes(gateway),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _unexpected},
     )

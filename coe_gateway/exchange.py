@@ -34,9 +34,31 @@ class Exchange:
     """The state of one HTTP exchange. Times are seconds of `perf_counter`."""
 
     __slots__ = (
-        "_send", "_whole", "ask", "category", "client", "confidence", "content_started", "expert", "fallback_reason",
-        "fan_out", "first_byte_s", "headers", "lease_s", "queue_s", "received_s", "request_id", "route_s",
-        "session", "status", "swap_s", "upstream_s",
+        "_send",
+        "_whole",
+        "ask",
+        "category",
+        "client",
+        "confidence",
+        "content_started",
+        "expert",
+        "fallback_reason",
+        "fan_out",
+        "first_byte_s",
+        "headers",
+        "lease_s",
+        "params",
+        "query",
+        "queue_s",
+        "received_s",
+        "request_id",
+        "retriever",
+        "route_s",
+        "session",
+        "status",
+        "supplement",
+        "swap_s",
+        "upstream_s",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, send: Send) -> None:
@@ -44,11 +66,15 @@ class Exchange:
         self._send = send
         self.client: str = (scope.get("client") or ("",))[0]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.params: dict[str, str] = scope.get("path_params", {})
+        self.query: bytes = scope.get("query_string", b"")
         given = self.headers.get(b"x-request-id", b"")
         self.request_id = given if _REQUEST_ID.match(given) else b"%032x" % getrandbits(128)
         self.content_started = self._whole = False
         self.status = 0
         self.expert = self.category = self.fallback_reason = self.ask = ""
+        self.retriever = ""
+        self.supplement = b""  # fields for the reply beside the expert's own, as a JSON object
         self.session: str | None = None
         self.confidence = 0.0
         self.fan_out: tuple[str, ...] = ()
@@ -173,6 +199,8 @@ class Exchange:
             headers.append((b"x-coe-confidence", b"%.4f" % self.confidence))
         if len(self.fan_out) > 1:
             headers.append((b"x-coe-fan-out", _header(",".join(self.fan_out))))
+        if self.retriever:
+            headers.append((b"x-coe-retriever", _header(self.retriever)))
         if self.fallback_reason:
             headers.append((b"x-coe-fallback-reason", _header(self.fallback_reason)))
         return headers

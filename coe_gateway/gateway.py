@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import UnsetType
 
@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from coe_gateway.interruption import Interruptible
     from coe_gateway.metrics import Metrics
     from coe_gateway.reload import RouterReloader
+    from coe_gateway.retrieval.service import Retrieval
     from coe_gateway.settings import GatewaySettings
     from experts.backend import ExpertBackend
     from experts.types import Feature
     from memory_tiers.manager import ResidencyManager
     from routers.types import RouteDecision, Router
+
+DEFAULT_TENANT: Final = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Gateway:
     ready: bool = False
     reloader: RouterReloader | None = None
     access_log: AccessLog | None = None
+    retrieval: Retrieval | None = None
 
     def authorize(self, authorization: str) -> None:
         """Check a bearer key. Comparing digests tells a guesser nothing of the key. Raises: Unauthorized."""
@@ -73,6 +77,12 @@ class Gateway:
             raise Unauthorized("no API key: send `Authorization: Bearer <key>`")
         if sha256(key.strip().encode()).digest() not in self.key_digests:
             raise Unauthorized("the API key is not valid")
+
+    def tenant_of(self, authorization: str) -> str:
+        """Whose collections a request sees: those of its key, or everybody's where no key is asked for."""
+        if not self.key_digests:
+            return DEFAULT_TENANT
+        return sha256(authorization.partition(" ")[2].strip().encode()).hexdigest()
 
     def model_names(self) -> list[str]:
         """Every name that `model` may take."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from coe_gateway import __version__
+from coe_gateway import __version__, retrieval_openapi
 from coe_gateway.wire import (
     ChatRequest,
     CompletionRequest,
@@ -30,6 +30,7 @@ _TYPES = (
     ModelCard,
     ModelList,
     Health,
+    *retrieval_openapi.TYPES,
 )
 _REFUSED = {"409": "The artifact cannot be used; the router stays as it was"}
 _ERRORS = {
@@ -85,6 +86,7 @@ def openapi_document() -> dict[str, Any]:
                     ]
                 }
             },
+            **retrieval_openapi.retrieval_paths(schema, _error),
             "/health/liveness": {"get": _probe("liveness", "Is the process alive?", schema["Health"])},
             "/health/readiness": {"get": _probe("readiness", "Will requests be served?", schema["Health"])},
             "/metrics": {
@@ -114,6 +116,10 @@ def _reply(description: str, content: dict[str, Any]) -> dict[str, Any]:
 
 def _errors(*codes: str) -> dict[str, Any]:
     return {code: _reply(_ERRORS[code], _json({"$ref": _REF.format(name="ErrorBody")})) for code in codes}
+
+
+def _error(text: str) -> dict[str, Any]:
+    return _reply(text, _json({"$ref": _REF.format(name="ErrorBody")}))
 
 
 def _post(operation: str, summary: str, body: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:

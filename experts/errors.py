@@ -9,13 +9,23 @@ CoeError
 │   ├── UnsupportedField   the chosen expert lacks what a field asks for
 │   ├── UnknownExpert      no expert or profile of that name
 │   ├── BodyTooLarge       more bytes than the gateway reads
-│   └── Unauthorized       no key, or a wrong one
+│   ├── Unauthorized       no key, or a wrong one
+│   ├── UnknownObject      no file, vector store or batch of that id, or it is another tenant's
+│   ├── StorageQuota       the tenant would store more than it may
+│   ├── RetrievalOff       the gateway is not set up for retrieval
+│   └── DocumentError      a file cannot be taken in: names the file
+│       ├── DocumentEmpty        it has no text
+│       ├── DocumentUnsupported  it is of no kind that can be read, whatever its name says
+│       ├── DocumentTooLarge     more bytes, pages or text, packed or unpacked, than are taken
+│       ├── DocumentEncrypted    it wants a password
+│       └── DocumentDamaged      it is not what it begins as
 ├── CapacityError          not now
 │   ├── QueueFull          the bounded queue is full
 │   ├── NotReady           the gateway is still loading
 │   ├── ShuttingDown       the gateway drains
 │   ├── DeadlineExceeded   no answer within the request's time
 │   ├── ClientLeft         the caller hung up before the answer was complete
+│   ├── StorageFailed      the disk or the database does not take what is to be kept
 │   └── TierFull           an expert does not fit its tier, even with every idle expert gone
 ├── ExpertError            an expert failed
 │   ├── ExpertStartFailed  it could not be loaded
@@ -106,6 +116,49 @@ class Unauthorized(RequestError):
     """No key, or a wrong one."""
 
 
+class UnknownObject(RequestError):
+    """No such file, vector store or batch, or it is another tenant's."""
+
+    def __init__(self, kind: str, object_id: str) -> None:
+        super().__init__(f"there is no {kind} {object_id!r}", f"{kind.replace(' ', '_')}_id")
+
+
+class StorageQuota(RequestError):
+    """The tenant would store more bytes than it may."""
+
+
+class RetrievalOff(RequestError):
+    """The gateway is not set up for retrieval; the message says what it lacks."""
+
+
+class DocumentError(RequestError):
+    """A file cannot be taken in; the message names it."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name, self.problem = name, problem
+        super().__init__(f"{name}: {problem}", "file")
+
+
+class DocumentEmpty(DocumentError):
+    """The file has no text."""
+
+
+class DocumentUnsupported(DocumentError):
+    """The file is of no kind that can be read, whatever its name says."""
+
+
+class DocumentTooLarge(DocumentError):
+    """The file has more bytes, pages or text, packed or unpacked, than are taken."""
+
+
+class DocumentEncrypted(DocumentError):
+    """The file wants a password."""
+
+
+class DocumentDamaged(DocumentError):
+    """The file is not what it begins as."""
+
+
 class CapacityError(CoeError):
     """The request is fine but cannot be served now."""
 
@@ -128,6 +181,10 @@ class DeadlineExceeded(CapacityError):
 
 class ClientLeft(CapacityError):
     """The caller hung up before the answer was complete."""
+
+
+class StorageFailed(CapacityError):
+    """The disk or the database does not take what is to be kept."""
 
 
 class TierFull(CapacityError):

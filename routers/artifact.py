@@ -1,12 +1,7 @@
-"""The one file that training makes and the gateway loads: arrays and a manifest, hashed, nothing that can run.
-
-A safetensors file whose metadata holds two strings: `manifest`, a JSON document, and `sha256`, over the manifest and
-every array. So a changed bit is found, and reading one executes nothing.
-"""
+"""The one file that training makes and the gateway loads: a sealed file of a head's arrays and its papers."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping  # noqa: TC003 - a struct's field
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
@@ -15,10 +10,10 @@ import msgspec
 import numpy as np
 
 from experts.errors import ArtifactCorrupt, ConfigError
+from experts.sealed_file import read_sealed, seal, write_sealed
 from experts.types import Category, ExpertId
 from routers.lexical import BUCKETS, LexicalSpace
 from routers.parts import PARTS, AnyPart, Landmarks
-from routers.row_files import whole_file
 from routers.trained import CategoryBlend, FeatureSpace, QualityBlend, ScopeDetector, TrainedHead
 
 if TYPE_CHECKING:
@@ -113,7 +108,7 @@ class Artifact:
     @property
     def sha256(self) -> str:
         """The hash the file carries: equal for equal content."""
-        return _digest(_manifest_json(self.manifest), _arrays(self))
+        return seal(_manifest_json(self.manifest), _arrays(self))
 
     def without(self, experts: Sequence[str]) -> Artifact:
         """The artifact less these experts; the others keep every score. Raises: ConfigError: one is not there."""
@@ -129,34 +124,17 @@ class Artifact:
 
 def save_artifact(path: Path, artifact: Artifact) -> None:
     """Write the file: a whole one or none."""
-    from safetensors.numpy import save  # noqa: PLC0415 - wanted by who has an artifact
-
-    arrays, manifest = _arrays(artifact), _manifest_json(artifact.manifest)
-    content = save(arrays, {"manifest": manifest, "sha256": _digest(manifest, arrays)})
-    with whole_file(path) as file:
-        file.write(content)
+    write_sealed(path, _manifest_json(artifact.manifest), _arrays(artifact))
 
 
 def load_artifact(path: Path) -> Artifact:
     """Read and check a file. Raises: ArtifactCorrupt: it cannot be read, is damaged, or is of another format."""
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - as above
-
+    text, arrays = read_sealed(path)
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays: Arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError, TypeError, AttributeError) as error:  # the last two: numbers that numpy lacks
-        raise ArtifactCorrupt(str(path), f"cannot be read: {error}") from error
-    if not {"manifest", "sha256"} <= metadata.keys():
-        raise ArtifactCorrupt(str(path), "has no manifest")
-    actual = _digest(metadata["manifest"], arrays)
-    if actual != metadata["sha256"]:
-        raise ArtifactCorrupt(str(path), f"its sha256 is {actual}, it says {metadata['sha256']}")
-    try:
-        found = msgspec.json.decode(metadata["manifest"], type=_Format).format
+        found = msgspec.json.decode(text, type=_Format).format
         if found != FORMAT:
             raise ArtifactCorrupt(str(path), f"its format is {found!r}, this version reads {FORMAT!r}")
-        manifest = msgspec.json.decode(metadata["manifest"], type=Manifest)
+        manifest = msgspec.json.decode(text, type=Manifest)
         return Artifact(manifest, _head(manifest, arrays), _single(arrays["expected"]))
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError, IndexError) as error:
         raise ArtifactCorrupt(str(path), f"its manifest and arrays do not fit: {error!r}") from error
@@ -247,15 +225,6 @@ def _half(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _single(array: npt.NDArray[Any]) -> Any:  # noqa: ANN401 - single precision, or the integers of a tree
     return array.astype(np.float32) if array.dtype == np.float16 else array
-
-
-def _digest(manifest: str, arrays: Arrays) -> str:
-    digest = hashlib.sha256(manifest.encode())
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 _SHORT: Final = 4096  # numbers: biases and weights of blends stay in single precision

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -13,6 +14,11 @@ from experts.types import ExpertId, ExpertSpec, WeightsSpec
 from experts.weights import WeightStore
 
 ROOT = Path(__file__).parents[1]
+
+
+class EncoderFiles(NamedTuple):
+    source: Path
+    tokenizer: Path
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +55,22 @@ def encoder_paths(example_settings: Settings, weights: Callable[[WeightsSpec], P
     assert example_settings.router is not None
     encoder = example_settings.router.encoder
     return weights(encoder.model.spec()), weights(encoder.tokenizer.spec())
+
+
+@pytest.fixture(scope="session")
+def encoder_files(encoder_paths: tuple[Path, Path]) -> EncoderFiles:
+    """The published int8-weights file and its tokenizer."""
+    return EncoderFiles(*encoder_paths)
+
+
+@pytest.fixture(scope="session")
+def fused_model(encoder_files: EncoderFiles, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All six layers, as embedders run them."""
+    from experts.embedders.minilm_graph import fuse  # noqa: PLC0415 - needs onnx, for this alone
+
+    target = tmp_path_factory.mktemp("encoder") / "fused.onnx"
+    fuse(encoder_files.source, target)
+    return target
 
 
 @pytest.fixture(scope="module")

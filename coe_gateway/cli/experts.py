@@ -59,7 +59,7 @@ def show(expert: str, config: ConfigOption = None, json: JsonOption = False) -> 
 
 @app.command()
 def pull(
-    experts: Annotated[list[str] | None, typer.Argument(help="experts to fetch; default: all, and the encoder")] = None,
+    experts: Annotated[list[str] | None, typer.Argument(help="experts to fetch; default: all, and encoders")] = None,
     config: ConfigOption = None,
 ) -> None:
     """Fetch weights that are not here yet; resumes where it was interrupted, checks every file's hash."""
@@ -83,10 +83,11 @@ def pull_files(files: list[WeightsSpec], store: WeightStore) -> None:
 
 
 def encoder_files(settings: Settings) -> list[WeightsSpec]:
-    """The router's files."""
-    if settings.router is None:
-        return []
-    return [settings.router.encoder.model.spec(), settings.router.encoder.tokenizer.spec()]
+    """The router's files and the embedders', each once."""
+    router, retrieval = settings.router, settings.retrieval
+    files = [router.encoder.model.spec(), router.encoder.tokenizer.spec()] if router is not None else []
+    files += retrieval.files() if retrieval is not None else []
+    return list({(spec.sha256, spec.filename): spec for spec in files}.values())
 
 
 def open_store(settings: Settings) -> WeightStore:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from coe_gateway.exchange import Exchange
-    from coe_gateway.gateway import Gateway
+    from coe_gateway.gateway import Gateway, Plan
     from coe_gateway.interruption import Interruptible
     from coe_gateway.wire import ChatRequest, CompletionRequest
     from experts.backend import ExpertReply
@@ -43,6 +43,7 @@ class CompletionEndpoint(Endpoint):
 
     def __init__(self, gateway: Gateway, path: str, body_type: type[ChatRequest | CompletionRequest]) -> None:
         super().__init__(gateway, path)
+        self.expert_path = path
         self._decoder = msgspec.json.Decoder(body_type)
 
     async def answer(self, exchange: Exchange, interruptible: Interruptible, raw: bytes) -> None:
@@ -56,6 +57,7 @@ class CompletionEndpoint(Endpoint):
             plan = await self._gateway.plan(body)
             exchange.planned(plan)
             exchange.session = conversation_of(exchange.headers, body)
+            raw = await self.outgoing_body(exchange, plan, body, raw)
             for experts, is_last in plan.turns():
                 try:
                     if len(experts) == 1:
@@ -68,6 +70,24 @@ class CompletionEndpoint(Endpoint):
                     self._failed(exchange, error)
                 else:
                     return
+
+    async def outgoing_body(
+        self,
+        exchange: Exchange,  # noqa: ARG002 - this and the next two are for endpoints that add to a request
+        plan: Plan,  # noqa: ARG002
+        body: ChatRequest | CompletionRequest,  # noqa: ARG002
+        raw: bytes,
+    ) -> bytes:
+        """The body as experts get it, but for `model`. Raises: CoeError."""
+        return raw
+
+    def beginning(self, exchange: Exchange) -> bytes:  # noqa: ARG002 - as above
+        """What goes before the expert's first event: whole events, or nothing."""
+        return b""
+
+    def whole(self, exchange: Exchange, reply: bytes) -> bytes:  # noqa: ARG002 - as above
+        """A reply that is no stream as the client gets it."""
+        return reply
 
     async def _race(
         self,
@@ -101,7 +121,7 @@ class CompletionEndpoint(Endpoint):
         """Lease one expert and let it answer. Raises: CoeError: before or after the first byte."""
         backend = self._gateway.backends[expert_id]
         exchange.expert = expert_id
-        call = ExpertCall(self._path, outgoing(body, raw, backend.spec.model), bool(body.stream), exchange.ask)
+        call = ExpertCall(self.expert_path, outgoing(body, raw, backend.spec.model), bool(body.stream), exchange.ask)
         asked_s = perf_counter()
         lease = self._gateway.residency.lease(expert_id, Asker(exchange.session))
         async with lease as resident:
@@ -115,9 +135,8 @@ class CompletionEndpoint(Endpoint):
                 else:
                     data = await reply.read()
                     exchange.answered()
-                    await exchange.start(
-                        reply.content_type.encode("latin-1"), data if name is None else name.rewrite(data)
-                    )
+                    data = self.whole(exchange, data if name is None else name.rewrite(data))
+                    await exchange.start(reply.content_type.encode("latin-1"), data)
 
     async def _stream(
         self, exchange: Exchange, events: AsyncIterator[bytes], reply: ExpertReply, interruptible: Interruptible
@@ -133,6 +152,7 @@ class CompletionEndpoint(Endpoint):
             if not exchange.content_started:
                 exchange.answered()
                 await exchange.start(reply.content_type.encode("latin-1"))
+                ready = self.beginning(exchange) + ready  # noqa: PLW2901 - one piece, so that nothing comes between
             await exchange.body(ready, more=True)
             interruptible.clear_deadline()  # silences are the backend's to judge
         await exchange.body(b"", more=False)

@@ -35,13 +35,17 @@ class Endpoint(ABC):
     async def answer(self, exchange: Exchange, interruptible: Interruptible, raw: bytes) -> None:
         """Answer a request whose body is `raw`. Raises: CoeError: the client is told."""
 
+    def most_body_bytes(self) -> int:
+        """The largest body that is read."""
+        return self._gateway.settings.max_body_bytes
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens."""
         gateway, exchange = self._gateway, Exchange(scope, send)
         try:
             gateway.authorize(exchange.headers.get(b"authorization", b"").decode("latin-1"))
             gateway.require_ready()
-            raw = await read_body(exchange, receive, gateway.settings.max_body_bytes)
+            raw = await read_body(exchange, receive, self.most_body_bytes())
             with Interruptible(receive) as interruptible:
                 gateway.active.add(interruptible)
                 try:
@@ -58,7 +62,7 @@ class Endpoint(ABC):
 
     def _observe(self, exchange: Exchange) -> None:
         metrics = self._gateway.metrics
-        if self._gateway.access_log is not None and exchange.expert:
+        if self._gateway.access_log is not None and exchange.expert in self._gateway.backends:
             self._gateway.access_log.add(exchange.access_row())
         metrics.answered(self._path, exchange.expert, exchange.status)
         if exchange.first_byte_s:

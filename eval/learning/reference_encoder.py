@@ -15,8 +15,8 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
 from onnx import helper
 
+from experts.embedders.onnx_session import SPIN_US
 from experts.errors import ConfigError
-from routers.encoder import SPIN_US
 from routers.types import Encoded
 
 if TYPE_CHECKING:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from eval.device_swap.report import device_swap_section
+from eval.retrieval.bench_section import retrieval_quality_section
 from eval.routing.bench_sections import comparison_section, labels_section, routing_section
 from eval.serving.footprint_report import footprint_section
 from eval.serving.gateway_report import gateway_section
 from eval.serving.residency_report import residency_section
+from eval.serving.retrieval_report import retrieval_section
 from eval.serving.router_report import router_section
 from eval.swapping.report import swapping_section
 from experts.errors import ConfigError
@@ -28,6 +30,8 @@ SECTIONS: Final[Mapping[str, Section]] = {  # a document's `kind` -> what render
     "gateway": gateway_section,
     "labels": labels_section,
     "residency": residency_section,
+    "retrieval": retrieval_section,
+    "retrieval-quality": retrieval_quality_section,
     "router": router_section,
     "routing": routing_section,
     "swapping": swapping_section,

@@ -16,13 +16,13 @@ from coe_gateway.encoding import encoder_id
 from coe_gateway.routing import build_router
 from coe_gateway.settings import EncoderSettings, Settings
 from eval.learning.papers import Papers, artifact_of
+from experts.embedders.minilm_graph import fuse
 from experts.errors import ArtifactMismatch, ConfigError, ExpertRefused, InfeasibleBudget
 from experts.types import Category, ExpertId
 from experts.weights import WeightStore
 from routers.artifact import Artifact, load_artifact, save_artifact
 from routers.ask import ask_from_prompt
 from routers.encoder import MiniLmEncoder
-from routers.encoder_graph import fuse
 from routers.expert_facts import ExpertFacts
 from routers.training.fit import LearningSet, fit_head
 from tests.serving import chat, echo, serving

@@ -19,11 +19,11 @@ from typer.testing import CliRunner
 from eval.agreement_cli import agreement
 from eval.learning.agreement import AgreementDocument, Choosing, Contender, compare
 from eval.learning.reference_encoder import ReferenceEncoder, with_views
+from experts.embedders.minilm_graph import fuse
 from experts.errors import ConfigError
 from experts.types import Category, ExpertId
 from routers.budget import Costs, CostWeight
 from routers.encoder import MiniLmEncoder
-from routers.encoder_graph import fuse
 from routers.types import F32, Encoded, Opinions, Profile
 
 ROOT = Path(__file__).parents[2]

@@ -204,7 +204,7 @@ def test_opinions_that_are_not_of_the_file_are_refused(tmp_path: Path) -> None:
 # -- the command line, with the real encoder
 
 verbs = typer.Typer()
-verbs.command("train")(train)
+verbs.add_typer(train, name="train")
 verbs.add_typer(eval_app)
 
 

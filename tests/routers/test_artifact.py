@@ -20,8 +20,9 @@ from safetensors.numpy import save
 import routers.artifact
 from eval.learning.papers import Papers, artifact_of
 from experts.errors import ArtifactCorrupt
+from experts.sealed_file import seal
 from experts.types import ExpertId
-from routers.artifact import Artifact, EncoderId, _arrays, _digest, _manifest_json, load_artifact, save_artifact
+from routers.artifact import Artifact, EncoderId, _arrays, _manifest_json, load_artifact, save_artifact
 from routers.expert_facts import ExpertFacts
 from routers.training.fit import LearningSet, fit_head
 from tests.learning_cases import EXPERTS, learning, texts
@@ -74,7 +75,7 @@ def refused(path: Path, content: bytes) -> ArtifactCorrupt:
 
 def written(path: Path, manifest: str, arrays: dict[str, Any]) -> None:
     """A file whose hash is right, whatever it says."""
-    path.write_bytes(save(arrays, {"manifest": manifest, "sha256": _digest(manifest, arrays)}))
+    path.write_bytes(save(arrays, {"manifest": manifest, "sha256": seal(manifest, arrays)}))
 
 
 def test_a_file_says_what_was_saved(made: Artifact, saved: Path) -> None:

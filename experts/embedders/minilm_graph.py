@@ -21,8 +21,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from experts.errors import ConfigError
-from routers.encoder_source import (
+from experts.embedders.minilm_source import (
     EPSILON,
     HEADS,
     HIDDEN,
@@ -33,6 +32,7 @@ from routers.encoder_source import (
     Norm,
     SourceGraph,
 )
+from experts.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,14 +9,14 @@ import pytest
 from onnx import helper, numpy_helper
 from tokenizers import Tokenizer
 
+from experts.embedders.minilm_graph import fuse
 from experts.errors import ConfigError
-from routers.encoder_graph import fuse
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from routers.encoder import MiniLmEncoder
-    from tests.routers.conftest import EncoderFiles
+    from experts.embedders.minilm_engine import MiniLm
+    from tests.conftest import EncoderFiles
 
 TEXTS = [
     "what is my bank balance",
@@ -63,14 +63,14 @@ def unfused(encoder_files: EncoderFiles) -> np.ndarray[Any, Any]:
     return np.array(rows)
 
 
-def test_agrees_with_the_published_file(encoder: MiniLmEncoder, unfused: np.ndarray[Any, Any]) -> None:
-    cosines = np.array([encoder.encode([text]).vectors[0] for text in TEXTS]) * unfused
+def test_agrees_with_the_published_file(engine: MiniLm, unfused: np.ndarray[Any, Any]) -> None:
+    cosines = np.array([engine.read([text]).vectors[0] for text in TEXTS]) * unfused
     assert cosines.sum(1).mean() >= 0.995
     assert cosines.sum(1).min() >= 0.98
 
 
-def test_keeps_the_nearest_neighbours(encoder: MiniLmEncoder, unfused: np.ndarray[Any, Any]) -> None:
-    fused = np.array([encoder.encode([text]).vectors[0] for text in TEXTS])
+def test_keeps_the_nearest_neighbours(engine: MiniLm, unfused: np.ndarray[Any, Any]) -> None:
+    fused = np.array([engine.read([text]).vectors[0] for text in TEXTS])
     drift = np.abs(fused @ fused.T - unfused @ unfused.T)
     assert drift.max() < 0.1
 

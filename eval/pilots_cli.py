@@ -1,0 +1,205 @@
+"""`coe train pilots`: what chooses between query experts; `coe eval pilots`: what the choice is worth."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from coe_gateway.cli.config import ConfigOption, JsonOption  # noqa: TC001 - typer reads the annotations
+from eval.documents import TABLE_COLUMNS, encoded, write_document
+from eval.metrics.intervals import Interval, Resampling, paired_interval
+from eval.retrieval.collection import read_collections
+from eval.retrieval.experts import read_adapters
+from eval.retrieval.figures import macro_interval
+from eval.retrieval.pairs import judged_pairs
+from eval.retrieval.routing_trial import library_of, routing_trial
+from eval.retrieval.systems import document_vectors
+from eval.retrieval.training import TrainSettings
+from eval.retrieval.vectors import embed_cached
+from eval.retrieval_cli import base_embedder
+from experts.embedders.adapter import unit_rows
+from experts.embedders.adapter_fit import FitSettings, Pairs, ndcg_each
+from experts.types import ExpertId
+from routers.pilot import PilotSettings
+from routers.pilot_file import PilotPapers, save_pilots
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eval.retrieval.collection import Collection
+    from eval.retrieval.routing_trial import Trial
+    from eval.retrieval.training import Say
+    from experts.embedders.embedder import Embedder
+
+Aggregate = Annotated[Literal["mean", "max"], typer.Option(help="Of a query's nearness to an expert's pilots.")]
+AbstainBelow = Annotated[
+    float, typer.Option(min=0, help="The lead over the general expert under which that one takes the query.")
+]
+
+
+class PilotReport(msgspec.Struct, frozen=True):
+    """What `coe train pilots --json` prints. pilots: how many each expert has."""
+
+    library: str
+    sha256: str
+    domains: dict[str, int]
+    pilots: dict[str, int]
+    metrics: dict[str, float]
+
+
+class TrialReport(msgspec.Struct, frozen=True):
+    """What `coe eval pilots --json` prints: nDCG@10 of queries that neither expert nor pilots had seen.
+
+    experts: every single expert's mean over domains. gains: of each domain's own expert over the base and over the
+    centred base, by domain.
+    """
+
+    domains: dict[str, int]
+    folds: int
+    experts: dict[str, float]
+    by_domain: dict[str, dict[str, float]]
+    routed: float
+    dataset_oracle: float
+    instance_oracle: float
+    routed_over_general: Interval
+    gains: dict[str, dict[str, Interval]]
+
+
+def train_pilots(
+    *,
+    collections: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="A folder of BEIR-shaped domains, training queries each.")
+    ],
+    adapter: Annotated[list[Path], typer.Option(exists=True, dir_okay=False, help="A query expert; repeat it.")],
+    out: Annotated[Path, typer.Option(help="The library to write (safetensors).")],
+    aggregate: Aggregate = "mean",
+    abstain_below: AbstainBelow = 0.0,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Note which expert wins which training queries, as pilots that route later ones."""
+    embedder, cache = base_embedder(config)
+    adapters = read_adapters(adapter, embedder)
+    with Console(stderr=True).status("embedding") as status:
+        domains = embedded(read_collections(collections), embedder, cache, status.update)
+        library = library_of(domains, embedder.id, adapters)
+    won = {name: sum(p.queries for p in library.pilots if p.expert == name) for name in library.experts}
+    total = sum(won.values())
+    metrics = {f"won_ratio.{name}": count / total for name, count in won.items()}
+    papers = PilotPapers(
+        embedder.fingerprint, datetime.now(UTC).date().isoformat(), metrics, PilotSettings(aggregate, abstain_below)
+    )
+    report = PilotReport(
+        library=str(out),
+        sha256=save_pilots(out, library, papers),
+        domains={name: len(pairs.queries) for name, pairs in domains.items()},
+        pilots={name: sum(pilot.expert == name for pilot in library.pilots) for name in library.experts},
+        metrics=metrics,
+    )
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(report), indent=1).decode())
+    else:
+        table = Table("expert", "pilots", "queries won", title=f"{out}: sha256 {report.sha256}")
+        for name, count in report.pilots.items():
+            table.add_row(name, str(count), str(won[ExpertId(name)]))
+        _console().print(table)
+
+
+def eval_pilots(  # noqa: PLR0913 - an option is an argument
+    *,
+    collections: Annotated[Path, typer.Option(exists=True, file_okay=False, help="A folder of BEIR-shaped domains.")],
+    folds: Annotated[int, typer.Option(min=2, max=20, help="Queries of each domain are cut in so many parts.")] = 5,
+    rank: Annotated[int, typer.Option(min=1, max=128, help="As for `coe train retriever`.")] = 8,
+    members: Annotated[int, typer.Option(min=1, max=20, help="As for `coe train retriever`.")] = 5,
+    aggregate: Aggregate = "mean",
+    abstain_below: AbstainBelow = 0.0,
+    resamples: Annotated[int, typer.Option(min=1, max=100_000, help="Resamples behind each interval.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="What every draw depends on.")] = 0,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON document to this file.")] = None,
+) -> None:
+    """Train an expert a domain and pilots over them on all folds but one, judge both on that one."""
+    embedder, cache = base_embedder(config)
+    settings = TrainSettings(FitSettings(rank=rank, seed=seed), members)
+    with Console(stderr=True).status("embedding") as status:
+        domains = embedded(read_collections(collections), embedder, cache, status.update)
+        trial = routing_trial(
+            domains,
+            embedder.id,
+            settings,
+            folds=folds,
+            pilots=PilotSettings(aggregate, abstain_below),
+            say=status.update,
+        )
+    report = trial_report(trial, domains, embedder.id, folds, Resampling(resamples, seed=seed))
+    write_document(report, out)
+    if as_json:
+        typer.echo(encoded(report).decode(), nl=False)
+    else:
+        _console().print(_trial_table(report))
+
+
+def embedded(collections: Sequence[Collection], embedder: Embedder, cache: Path, say: Say) -> dict[str, Pairs]:
+    """Every collection's judged queries with their documents, as vectors of the base."""
+    domains = {}
+    for collection in collections:
+        vectors = document_vectors(collection.documents, embedder, cache, say)
+        texts = judged_pairs(collection)
+        asked = embed_cached(embedder, texts.queries, "query", cache)
+        domains[collection.name] = Pairs(asked, vectors.first(), texts.relevant)
+    return domains
+
+
+def trial_report(
+    trial: Trial, domains: dict[str, Pairs], general: ExpertId, folds: int, how: Resampling
+) -> TrialReport:
+    """The trial's figures. centred: the control of an expert, the corpus mean off each query, which needs no fit."""
+    experts = list(next(iter(trial.experts.values())))
+    gains = {}
+    for name, pairs in domains.items():
+        own = trial.experts[name][ExpertId(name)]
+        centred = ndcg_each(unit_rows(pairs.queries - pairs.documents.mean(axis=0)), pairs)
+        base = trial.experts[name][general]
+        gains[name] = {
+            "over_base": paired_interval(own, base, how=how),
+            "over_centred": paired_interval(own, centred, how=how),
+        }
+    return TrialReport(
+        domains={name: len(pairs.queries) for name, pairs in domains.items()},
+        folds=folds,
+        experts={expert: trial.mean_of(expert) for expert in experts},
+        by_domain={
+            name: {expert: float(np.mean(own[expert])) for expert in experts} | {"routed": float(np.mean(routed))}
+            for (name, own), routed in zip(trial.experts.items(), trial.routed.values(), strict=True)
+        },
+        routed=trial.routed_mean,
+        dataset_oracle=trial.dataset_oracle,
+        instance_oracle=trial.instance_oracle,
+        routed_over_general=macro_interval(
+            [trial.routed[name] - trial.experts[name][general] for name in domains], how
+        ),
+        gains=gains,
+    )
+
+
+def _trial_table(report: TrialReport) -> Table:
+    table = Table("who ranks", *report.domains, "mean")
+    means = {**report.experts, "routed": report.routed}
+    for who, mean in means.items():
+        table.add_row(who, *(f"{own[who]:.4f}" for own in report.by_domain.values()), f"{mean:.4f}")
+    table.add_row("dataset oracle", *("" for _ in report.domains), f"{report.dataset_oracle:.4f}")
+    table.add_row("instance oracle", *("" for _ in report.domains), f"{report.instance_oracle:.4f}")
+    return table
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS)

@@ -1,0 +1,1 @@
+"""What retrieval is worth: judged collections, the systems compared on them, measures with their intervals."""

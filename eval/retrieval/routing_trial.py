@@ -1,0 +1,125 @@
+"""Query experts and their pilots judged together, on queries that neither has seen.
+
+The queries of every domain are cut in folds. For each fold an expert a domain is trained on the other folds' queries,
+the pilots are made of the same, and the fold's queries are routed and ranked. So every query counts once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eval.retrieval.training import train_expert
+from experts.embedders.adapter_fit import ndcg_each
+from experts.types import ExpertId
+from routers.pilot import Domain, PilotSettings, build_library
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from eval.metrics.shapes import F64, I64
+    from eval.retrieval.training import Say, TrainSettings
+    from experts.embedders.adapter import QueryAdapter
+    from experts.embedders.adapter_fit import Pairs
+    from routers.pilot import PilotLibrary
+    from routers.types import F32
+
+    Adapters = Mapping[ExpertId, QueryAdapter]
+    Scores = dict[ExpertId, F64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """nDCG@10 of each query of each domain. Shapes: (Q,) each.
+
+    experts: by every single expert, the general one first. routed: by the expert that the pilots chose.
+    """
+
+    experts: Mapping[str, Mapping[ExpertId, F64]]
+    routed: Mapping[str, F64]
+
+    def mean_of(self, expert: ExpertId) -> float:
+        """The mean of one expert, every domain counting the same."""
+        return float(np.mean([own[expert].mean() for own in self.experts.values()]))
+
+    @property
+    def routed_mean(self) -> float:
+        """The mean of the routed queries, every domain counting the same."""
+        return float(np.mean([values.mean() for values in self.routed.values()]))
+
+    @property
+    def dataset_oracle(self) -> float:
+        """The mean of the best single expert of each domain, chosen in hindsight."""
+        return float(np.mean([max(values.mean() for values in own.values()) for own in self.experts.values()]))
+
+    @property
+    def instance_oracle(self) -> float:
+        """The mean of the best expert of each query, chosen in hindsight."""
+        return float(np.mean([np.max(list(own.values()), axis=0).mean() for own in self.experts.values()]))
+
+
+def scored(pairs: Pairs, general: ExpertId, adapters: Adapters) -> Scores:
+    """Every expert's nDCG@10 of each query. Shapes: (Q,) each."""
+    moved = {expert: ndcg_each(adapter(pairs.queries), pairs) for expert, adapter in adapters.items()}
+    return {general: ndcg_each(pairs.queries, pairs), **moved}
+
+
+def library_of(domains: Mapping[str, Pairs], general: ExpertId, adapters: Adapters) -> PilotLibrary:
+    """The pilots of these training queries."""
+    return build_library(
+        general,
+        [
+            Domain(name, pairs.queries, {e: v.astype(np.float32) for e, v in scored(pairs, general, adapters).items()})
+            for name, pairs in domains.items()
+        ],
+    )
+
+
+def routing_trial(
+    domains: Mapping[str, Pairs],
+    general: ExpertId,
+    settings: TrainSettings,
+    *,
+    folds: int,
+    pilots: PilotSettings,
+    say: Say,
+) -> Trial:
+    """Train and judge, fold by fold."""
+    names = tuple(ExpertId(name) for name in domains)
+    singles = {d: {e: np.empty(len(p.queries)) for e in (general, *names)} for d, p in domains.items()}
+    routed = {name: np.empty(len(pairs.queries)) for name, pairs in domains.items()}
+    cuts = {name: _cut(len(pairs.queries), folds, settings.fit.seed) for name, pairs in domains.items()}
+    for fold in range(folds):
+        learning = {name: pairs.only(_but(cuts[name], fold)) for name, pairs in domains.items()}
+        adapters = {
+            ExpertId(name): train_expert(pairs, settings, partial(_said, say, f"fold {fold + 1} of {folds}, {name}: "))
+            for name, pairs in learning.items()
+        }
+        library = library_of(learning, general, adapters)
+        for name, pairs in domains.items():
+            rows = cuts[name][fold]
+            own = scored(pairs.only(rows), general, adapters)
+            for expert, values in own.items():
+                singles[name][expert][rows] = values
+            routed[name][rows] = _routed(pairs.queries[rows], own, library, pilots)
+    return Trial(singles, routed)
+
+
+def _routed(queries: F32, scores: Scores, library: PilotLibrary, settings: PilotSettings) -> F64:
+    chosen = [library.choose(query, settings).expert for query in queries]
+    return np.array([scores[expert][row] for row, expert in enumerate(chosen)])
+
+
+def _cut(count: int, folds: int, seed: int) -> list[I64]:
+    return np.array_split(np.random.default_rng(seed).permutation(count), folds)
+
+
+def _but(cut: Sequence[I64], fold: int) -> I64:
+    return np.concatenate([rows for number, rows in enumerate(cut) if number != fold])
+
+
+def _said(say: Callable[[str], None], prefix: str, text: str) -> None:
+    say(prefix + text)

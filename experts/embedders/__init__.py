@@ -1,0 +1,1 @@
+"""Embedders: experts whose answer to a text is a vector."""

@@ -1,0 +1,1 @@
+"""Retrieval: what finds passages, ranks them and fuses rankings."""

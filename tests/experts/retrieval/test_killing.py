@@ -1,0 +1,51 @@
+"""Kill -9 at any point of an ingest, a deletion or a compaction: what was acknowledged stays."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.experts.retrieval.churning import Told, check, churn
+
+pytest.importorskip("faiss", reason="the extra `retrieval` is not installed")
+KILLS = 40  # COE_KILLS=200 for the long run
+LONGEST_S = 0.3
+
+
+@pytest.mark.timeout(600)
+def test_a_kill_at_any_point_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.experts.retrieval.churning"])
+    chance, told, done = random.Random(11), Told(), 0  # noqa: S311 - the same every time
+    kills = int(os.environ.get("COE_KILLS", KILLS))
+    for seed in range(kills):
+        hear, tell = context.Pipe(duplex=False)
+        process = context.Process(target=churn, args=(tmp_path, seed, tell))
+        process.start()
+        tell.close()
+        if chance.random() < 0.8:  # the others are killed while they open what their predecessor left
+            assert hear.poll(30), "the library did not open"
+            told.hear(*hear.recv())
+        time.sleep(chance.uniform(0, LONGEST_S))
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(10)
+        assert process.exitcode == -signal.SIGKILL, "it ended by itself"
+        while True:
+            try:
+                told.hear(*hear.recv())
+            except EOFError:
+                break
+            done += 1
+        hear.close()
+        check(tmp_path, told)
+    assert done > 2 * kills
+    assert told.added
+    assert told.deleted
+    assert told.compactions

@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from coe_gateway.settings import ResidencySettings, Settings
+    from coe_gateway.residency_settings import ResidencySettings
+    from coe_gateway.settings import Settings
     from experts.backend import ExpertBackend
     from experts.registry import ExpertEntry
     from experts.types import ExpertSpec
@@ -63,8 +64,8 @@ _LOG_EVERY_S: Final = 1.0
 def own_schedule(specs: Sequence[ExpertSpec], residency: ResidencySettings) -> Scheduling:
     """The scheduler that the settings ask for."""
     rules = Rules(join_window_s=residency.join_window_s, max_wait_s=residency.max_wait_s, prefetch=residency.prefetch)
-    budget_bytes, host_bytes = int(residency.device_budget_bytes), int(residency.host_budget_bytes)
-    return scheduler_of(specs, budget_bytes, host_bytes, rules=rules, policy=residency.policy)
+    host_bytes = int(residency.host_budget_bytes)
+    return scheduler_of(specs, residency.budgets_bytes, host_bytes, rules=rules, policy=residency.policy)
 
 
 @contextlib.asynccontextmanager

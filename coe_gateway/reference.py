@@ -160,7 +160,7 @@ def _metrics() -> str:
         f"{_MADE}# Metrics\n\n`GET /metrics`, Prometheus text.\n\n| name | kind | labels | what |\n|---|---|---|---|"
     ]
     metrics = Metrics()
-    metrics.export(Admission(0, 0), ResidencyManager({}, scheduler_of((), 0)))
+    metrics.export(Admission(0, 0), ResidencyManager({}, scheduler_of((), [0])))
     for collector in metrics.collectors():
         for family in collector.describe():
             labels = ", ".join(f"`{label}`" for label in getattr(collector, "_labelnames", ()))

@@ -13,6 +13,7 @@ from pydantic import ByteSize, Field, NonNegativeFloat, PositiveFloat, PositiveI
 from coe_gateway.engine_settings import EngineSettings, check_adapters
 from coe_gateway.litellm_config import translate
 from coe_gateway.minilm_files import MINILM, MINILM_TOKENIZER
+from coe_gateway.residency_settings import ResidencySettings, check_residency
 from coe_gateway.retrieval_settings import EMBEDDER_BACKENDS, RetrievalSettings
 from experts.config_file import ConfigDocument, KeyPath, dotted, read_config
 from experts.errors import ConfigError, InvalidConfig
@@ -46,32 +47,6 @@ class GatewaySettings(Entry):
         description="a file that gets a line for each finished request, no text of it; `coe simulate` reads it",
     )
     drain_timeout_s: NonNegativeFloat = Field(default=30.0, description="time running answers get at shutdown")
-
-
-class ResidencySettings(Entry):
-    """Which experts may be on the device together."""
-
-    device_budget_bytes: ByteSize = Field(
-        default=ByteSize(1024 * MiB), ge=0, description="memory all resident experts may take together"
-    )
-    host_budget_bytes: ByteSize = Field(
-        default=ByteSize(0), ge=0, description="memory for copies of weights, so that a load reads no disk; 0: none"
-    )
-    load_timeout_s: PositiveFloat = Field(default=120.0, description="a load that takes longer has failed")
-    join_window_s: NonNegativeFloat = Field(
-        default=2.0, description="how long a waiting request lets others join a busy expert whose room it needs"
-    )
-    max_wait_s: PositiveFloat = Field(
-        default=60.0, description="within which a request is to have its expert; one that cannot is refused with 429"
-    )
-    preload: tuple[str, ...] = Field(
-        default=(), description="experts to have in place before the gateway is ready, the likeliest to be asked first"
-    )
-    pinned: tuple[str, ...] = Field(default=(), description="experts that are never evicted once they are loaded")
-    prefetch: bool = Field(default=True, description="bring experts in before anybody asks, while nobody waits")
-    policy: Literal["default", "lru", "lfu", "gdsf", "keep-score", "mrs", "s3-fifo", "arc", "belady-window"] = Field(
-        default="default", description="who is worth keeping; `default` predicts who is asked for next"
-    )
 
 
 class EncoderSettings(Entry):
@@ -184,7 +159,7 @@ class Settings(Entry):
                 raise ConfigError(f"experts[{i}].id", expert_id, "is the id of another expert too")
             if expert_id == "auto" or expert_id.startswith("coe/"):
                 raise ConfigError(f"experts[{i}].id", expert_id, "`auto` and `coe/...` are the router's names")
-        _check_residency(self.residency, known)
+        check_residency(self.residency, self.experts)
         check_adapters(self.experts)
         if self.router is not None:
             own = self.router.category_examples()
@@ -198,13 +173,6 @@ class Settings(Entry):
                 if profile.null_expert is not None:
                     _check_null_expert(f"{at}.null_expert", profile.null_expert, self.experts)
         return self
-
-
-def _check_residency(residency: ResidencySettings, known: list[str]) -> None:
-    for key, names in (("preload", residency.preload), ("pinned", residency.pinned)):
-        for name in names:
-            if name not in known:
-                raise ConfigError(f"residency.{key}", name, f"is not an expert; known: {', '.join(known)}")
 
 
 def _check_profile(at: str, profile: ProfileSettings, known: list[str], categories: Sequence[str] | None) -> None:

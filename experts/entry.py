@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from experts.types import ExpertId, ExpertSpec, Feature
 
@@ -26,6 +26,9 @@ class NamedEntry(Entry):
     context_tokens: PositiveInt | None = Field(default=None, description="its context window, prompt and answer")
     total_params_b: PositiveFloat | None = Field(default=None, description="its parameters, in billions")
     active_params_b: PositiveFloat | None = Field(default=None, description="those active per token, in billions")
+    device: NonNegativeInt | None = Field(
+        default=None, description="the device whose budget it takes, from 0; default: any that has room"
+    )
 
     def _spec(self, *, model: str, features: frozenset[Feature], **more: object) -> ExpertSpec:
         return ExpertSpec(
@@ -37,5 +40,5 @@ class NamedEntry(Entry):
             context_tokens=self.context_tokens,
             total_params_b=self.total_params_b,
             active_params_b=self.active_params_b or self.total_params_b,
-            **more,  # type: ignore[arg-type]
+            **{"device": self.device, **more},  # type: ignore[arg-type]
         )

@@ -48,8 +48,8 @@ class ExpertSpec:
     model: the name its engine knows it by. device_bytes: what it takes on the device while resident, weights, KV
     and working memory together; 0 for an expert that runs elsewhere. host_bytes: what a staged copy of its weights
     takes of host memory, beside the former; 0 for an expert that cannot be staged. sleeps: what is staged is its
-    engine, asleep, so it is staged before it is first started, or leaving the device would end its engine. options:
-    what only its backend understands.
+    engine, asleep, so it is staged before it is first started, or leaving the device would end its engine. device:
+    the only one that it can be on; None: any. options: what only its backend understands.
     """
 
     id: ExpertId
@@ -60,6 +60,7 @@ class ExpertSpec:
     device_bytes: int = 0
     host_bytes: int = 0
     sleeps: bool = False
+    device: int | None = None
     context_tokens: int | None = None
     total_params_b: float | None = None
     active_params_b: float | None = None

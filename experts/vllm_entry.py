@@ -68,6 +68,12 @@ class VllmEntry(NamedEntry):
         return value
 
     @model_validator(mode="after")
+    def _is_on_its_device(self) -> Self:
+        if self.device is not None and self.gpus and self.device not in self.gpus:
+            raise ValueError(f"device {self.device} is none of its gpus {list(self.gpus)}")
+        return self
+
+    @model_validator(mode="after")
     def _gpu_has_an_environment(self) -> Self:
         if self.gpus and self.environment == Path(VLLM_CPU):
             raise ValueError("gpus need `environment`: one with vLLM for that GPU")
@@ -81,6 +87,7 @@ class VllmEntry(NamedEntry):
             device_bytes=int(self.device_bytes),
             host_bytes=int(self.host_bytes),
             sleeps=self.host_bytes > 0,
+            device=self.gpus[0] if self.gpus and self.device is None else self.device,
         )
 
     def command(self, engines: Path) -> EngineCommand:

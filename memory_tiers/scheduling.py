@@ -88,16 +88,16 @@ class Scheduling(Protocol):
 
 def footprints_of(specs: Iterable[ExpertSpec]) -> dict[ExpertId, Footprint]:
     """What each expert takes, by what its configuration says."""
-    return {spec.id: Footprint(spec.device_bytes, spec.host_bytes) for spec in specs}
+    return {spec.id: Footprint(spec.device_bytes, spec.host_bytes, spec.device) for spec in specs}
 
 
 def scheduler_of(
     specs: Iterable[ExpertSpec],
-    budget_bytes: int,
+    budgets_bytes: Sequence[int],
     host_bytes: int = 0,
     *,
     rules: Rules | None = None,
     policy: str = "default",
 ) -> Scheduler:
-    """Make the product's scheduler for one device. policy: a name of POLICIES."""
-    return Scheduler(footprints_of(specs), [budget_bytes], host_bytes, rules=rules, policy=POLICIES[policy])
+    """Make the product's scheduler. budgets_bytes: of each device. policy: a name of POLICIES."""
+    return Scheduler(footprints_of(specs), budgets_bytes, host_bytes, rules=rules, policy=POLICIES[policy])

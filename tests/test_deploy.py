@@ -289,7 +289,7 @@ def test_the_unit_lets_the_gateway_drain() -> None:
 def series() -> dict[str, frozenset[str]]:
     """Every series that a gateway exports, with its labels."""
     metrics = Metrics()
-    metrics.export(Admission(0, 0), ResidencyManager({}, scheduler_of((), 0)))
+    metrics.export(Admission(0, 0), ResidencyManager({}, scheduler_of((), [0])))
     found: dict[str, frozenset[str]] = {}
     for collector in metrics.collectors():
         labels = frozenset(collector._labelnames)

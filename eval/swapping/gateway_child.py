@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from coe_gateway.app import Schedule
-    from coe_gateway.settings import ResidencySettings
+    from coe_gateway.residency_settings import ResidencySettings
     from experts.types import ExpertSpec
     from memory_tiers.scheduling import Scheduling
 
@@ -46,9 +46,9 @@ def schedule_named(name: str) -> Schedule:
         raise ConfigError("--scheduler", name, f"is none of {', '.join([OWN, *BASELINES])}")
 
     def naive(specs: Sequence[ExpertSpec], residency: ResidencySettings) -> Scheduling:
-        budget_bytes, host_bytes = int(residency.device_budget_bytes), int(residency.host_budget_bytes)
         policy = POLICIES["lru"]()
-        return NaiveScheduler(footprints_of(specs), [budget_bytes], host_bytes, policy, grouping=BASELINES[name])
+        budgets, host_bytes = residency.budgets_bytes, int(residency.host_budget_bytes)
+        return NaiveScheduler(footprints_of(specs), budgets, host_bytes, policy, grouping=BASELINES[name])
 
     return naive
 

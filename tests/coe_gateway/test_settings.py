@@ -70,6 +70,11 @@ def test_sizes_are_read_as_people_write_them(tmp_path: Path) -> None:
         ("experts:\n  - {id: 'a b', backend: echo}\n", "experts[0].id = 'a b' (line 2): "),
         ("experts:\n  - {id: a, backend: llama}\n", "experts[0] (line 2): "),
         ("experts:\n  - {id: a}\n", "experts[0] (line 2): "),
+        (
+            "experts:\n  - {id: a, backend: echo, device: 1}\n",
+            "experts[0].device = 1 (line 2): there is a budget for 1",
+        ),
+        (PARROT + "residency: {classes: {batch: -1}}\n", "residency.classes.batch = -1 (line 3): "),
         ("experts:\n  - {id: a, backend: echo, delay: 1}\n", "experts[0].delay = 1 (line 2): is not a known key"),
         ("experts:\n  - {id: a, backend: echo, features: [fly]}\n", "experts[0].features[0] = 'fly' (line 2): "),
         ("experts:\n  - {id: a, backend: openai, base_url: 'ftp://x'}\n", "experts[0].base_url = 'ftp://x' (line 2): "),
@@ -224,3 +229,11 @@ def test_residency_speaks_of_experts_that_are_there(key: str) -> None:
     document = {"experts": [echo("a")], "residency": {key: ["a", "nobody"]}}
     with pytest.raises(ConfigError, match=rf"residency\.{key} = 'nobody': is not an expert; known: a"):
         Settings.model_validate(document)
+
+
+def test_each_device_has_a_budget_and_experts_may_name_theirs(tmp_path: Path) -> None:
+    text = "experts:\n  - {id: a, backend: echo, device: 1}\n  - {id: b, backend: echo}\n"
+    text += "residency: {device_budgets_bytes: [1GiB, 2GiB]}\n"
+    settings = load_settings(write(tmp_path, text))
+    assert settings.residency.budgets_bytes == [2**30, 2**31]
+    assert [entry.spec().device for entry in settings.experts] == [1, None]

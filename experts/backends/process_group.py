@@ -42,9 +42,13 @@ def members(group: int) -> list[ProcessFacts]:
 
 
 def kill_group(group: int) -> None:
-    """Send SIGKILL to every member."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)
+    """Send SIGKILL to every member of a group that was started as a session of its own.
+
+    It may be gone, and its id another's: an id is not given out again while a session bears it.
+    """
+    if any(facts.session == group for facts in members(group)):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
 
 
 async def group_is_gone(group: int, within_s: float) -> bool:

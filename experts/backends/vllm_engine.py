@@ -93,14 +93,18 @@ class VllmEngine:
         """End it, in any state; returns when its processes are gone and their memory with them."""
         self._ending = True
         process, self._process = self._process, None
-        if process is None:
-            return
+        if process is not None:
+            await self._end(process)
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError, TimeoutError):
                 process.send_signal(signal.SIGTERM)
                 await asyncio.wait_for(_exit_of(process), _TERMINATE_S)
-            kill_group(process.pid)
-            await _exit_of(process)
+        kill_group(process.pid)
+        await _exit_of(process)
         if not await group_is_gone(process.pid, _GONE_S):  # pragma: no cover - a process the kernel cannot end
             _log.error("the engine of %s, process group %d, does not end", self._expert_id, process.pid)
         if process.stdin is not None:
@@ -109,8 +113,6 @@ class VllmEngine:
             await asyncio.wait({self._watch}, timeout=_POLL_S)
             self._watch.cancel()
         self._records.forget(process.pid)
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _check(self) -> None:
         command = self._command

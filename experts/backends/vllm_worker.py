@@ -11,6 +11,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
+from experts.backends.host_memory import available_bytes
 from experts.backends.openai_http import HttpCall, OpenAiHttpBackend
 from experts.backends.vllm_control import EngineProblem, VerbRefused
 from experts.backends.vllm_engine import VllmEngine
@@ -169,6 +170,10 @@ class VllmBackend:
 
     async def _launch(self) -> None:
         await self._end()
+        need_bytes = 0 if self._command.gpus else self._spec.device_bytes
+        if need_bytes > (free_bytes := available_bytes()):  # or the system would end somebody for it
+            problem = f"its engine takes {need_bytes} bytes of memory, {free_bytes} are available"
+            raise ExpertStartFailed(self._spec.id, problem)
         await asyncio.to_thread(self._records.sweep)
         engine = VllmEngine(self._spec.id, self._command, self._extension, self._records, self._went_down)
         self._engine = engine

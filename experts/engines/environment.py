@@ -76,7 +76,7 @@ class EngineEnvironments:
         pip = [python, "-m", "pip", "--disable-pip-version-check"]
         say(f"installing {recipe.description}; this takes minutes and gigabytes")
         lock = ["--no-deps", "--require-hashes", "--requirement", str(recipe.lock_file)]
-        _run([*pip, "install", "--quiet", "--no-input", *pip_options, *lock])
+        _run([*pip, "install", "--quiet", "--no-input", *pip_options, *lock], hint=recipe.hint)
         if recipe.unwanted:
             say(f"leaving out {', '.join(recipe.unwanted)}, which break it")
             _run([*pip, "uninstall", "--quiet", "--yes", *recipe.unwanted])
@@ -117,8 +117,11 @@ def _write_shim(site: str, name: str, metadata: str) -> None:
     (folder / "METADATA").write_text(metadata)
 
 
-def _run(command: Sequence[str]) -> None:
-    _printed(command)
+def _run(command: Sequence[str], *, hint: str = "") -> None:
+    try:
+        _printed(command)
+    except EngineInstallFailed as failed:
+        raise EngineInstallFailed(f"{failed}\n{hint}".rstrip()) from failed
 
 
 def _printed(command: Sequence[str], variables: Mapping[str, str] | None = None) -> str:

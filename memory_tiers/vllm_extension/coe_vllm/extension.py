@@ -5,15 +5,18 @@ vLLM adds this class to its worker's bases, so `self` is the worker, and no name
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from . import capture
 from .tier import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .tier import Report, WeightTier
+
+
+CAPTURE_VARIABLE = "COE_VLLM_CAPTURE"  # set by whoever will want a copy of the weights
 
 
 class WorkerExtension:
@@ -70,4 +73,11 @@ def _tier_for_this_platform(worker: WorkerExtension) -> WeightTier:
     raise Refused(f"weights on {current_platform.device_name!r} cannot be put to sleep")
 
 
-capture.begin()  # vLLM imports this module before it loads a model, and calls nothing of it in between
+def _capture_if_wanted() -> None:
+    if os.environ.get(CAPTURE_VARIABLE):
+        from . import capture  # noqa: PLC0415 - only where it is wanted, and there is torch
+
+        capture.begin()
+
+
+_capture_if_wanted()  # vLLM imports this module before it loads a model, and calls nothing of it in between

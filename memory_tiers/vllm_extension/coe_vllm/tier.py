@@ -20,7 +20,10 @@ class WeightTier(Protocol):
     """
 
     def pack(self) -> Report:
-        """Hold a copy of every weight in host memory. Raises: Refused: asleep, or no memory for it."""
+        """Hold a copy of every weight in host memory, or go on with it: until `packing` is false in what it returns.
+
+        Raises: Refused: there is no memory for it; nothing is held then.
+        """
 
     def sleep(self) -> Report:
         """Give the device memory of weights and KV pool back, without copying. Raises: Refused: nothing is packed."""
@@ -32,4 +35,4 @@ class WeightTier(Protocol):
         """Give the host copy back. Raises: Refused: asleep, so that it is the only copy."""
 
     def report(self) -> Report:
-        """What is held where; at least `asleep`, `packed_bytes`, `weight_bytes` and `kv_bytes`."""
+        """What is held where; at least `asleep`, `packing`, `packed_bytes`, `weight_bytes` and `kv_bytes`."""

@@ -80,8 +80,7 @@ class Library:
         """Where the passages of the files that a filter lets pass are; None without a filter."""
         if chosen is None:
             return None
-        passing = [a for a in self.attachments.completed(store) if chosen.allows(a.attributes)]
-        return Ranges.of([(attachment.first_seq, attachment.chunks) for attachment in passing])
+        return Ranges.of(self.attachments.passing(store, chosen))
 
     def search_words(self, store: str, query: str, count: int, allowed: Ranges | None) -> list[tuple[int, float]]:
         """The passages that share words with the query: sequence numbers and scores, best first."""

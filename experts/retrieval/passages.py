@@ -111,6 +111,19 @@ class Passages:
                     found[key] = np.frombuffer(value, np.float32)
         return found
 
+    def add_vectors(self, space: str, attachment: Attachment, vectors: NDArray[np.float32]) -> None:
+        """Vectors of another space for a file that is there already; nothing where it is gone meanwhile.
+
+        Shapes: vectors (N, D), a row a passage. Raises: StorageFailed.
+        """
+        value = np.ascontiguousarray(vectors, np.float32).tobytes()
+        with self.database.write() as session:
+            session.run(
+                "INSERT INTO matrix (space, attachment, first_seq, value)"
+                " SELECT ?, number, first_seq, ? FROM attachment WHERE number = ? ON CONFLICT (space, attachment) DO NOTHING",
+                space, value, attachment.number,
+            )  # fmt: skip
+
     def matrices(self, session: Session, store: str, space: str, after: int) -> Iterator[tuple[int, int, bytes]]:
         """For each file committed after a sequence number: its first one, how many passages, their vectors' bytes."""
         yield from session.rows(

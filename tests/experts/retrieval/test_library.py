@@ -210,6 +210,23 @@ def test_a_file_that_leaves_while_it_is_taken_in_stays_away(library: Library) ->
         assert list(session.rows("SELECT COUNT(*) FROM chunk")) == [(0,)]
 
 
+def test_a_new_embedder_gets_the_files_that_are_there(library: Library) -> None:
+    store, other = library.stores.create("t", "s").id, HashingEmbedder(dimensions=64)
+    for i in range(5):
+        put(library, store, f"f{i}", f"topic{i} is the word. ".encode() * 10)
+    take_in(library)
+    space = Space(other.fingerprint, other.dimensions)
+    library.indexes.compact(store, space)
+    assert library.indexes.current(store, space).rows == 0
+    intake = Intake(library, [EMBEDDER, other], IntakeRules(files=2))
+    assert [bool(intake.fill_in()) for _ in range(4)] == [True, True, True, False]
+    current = library.indexes.current(store, space)
+    assert current.rows == library.indexes.current(store, SPACE).rows
+    (seq, _), *_ = current.search(other.embed(["topic3"], "query")[0], 1, None)
+    assert library.passages.texts([seq])[seq].file_name == "f3"
+    assert np.allclose(current.rows_of(np.array([seq, 10**6]))[1], 0)
+
+
 def test_a_stopped_intake_leaves_files_for_the_next(library: Library) -> None:
     store = library.stores.create("t", "s").id
     file = put(library, store, "f", b"words")

@@ -7,7 +7,7 @@ CONFIG ?= examples/coe.yaml
 LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 	--universal --python-version 3.11
 
-.PHONY: run stop install install-dev weights test check format bench peers docs lock clean
+.PHONY: run stop install install-dev weights test kills check format bench peers docs lock clean
 
 run: install  ## install, fetch the default experts, start the gateway, ask it one question
 	@$(BIN)/coe up --config $(CONFIG)
@@ -37,6 +37,9 @@ weights: install  ## fetch the default experts and the routing encoder
 
 test: install-dev weights  ## every test, on real models
 	COE_REQUIRE_WEIGHTS=1 $(BIN)/python -m pytest
+
+kills: install-dev  ## kill the process that keeps documents two hundred times, and look after each
+	COE_KILLS=200 $(BIN)/python -m pytest tests/experts/retrieval/test_killing.py
 
 check: install-dev  ## style, types, generated documents
 	$(BIN)/ruff check .

@@ -119,8 +119,8 @@ class Passages:
         value = np.ascontiguousarray(vectors, np.float32).tobytes()
         with self.database.write() as session:
             session.run(
-                "INSERT INTO matrix (space, attachment, first_seq, value)"
-                " SELECT ?, number, first_seq, ? FROM attachment WHERE number = ? ON CONFLICT (space, attachment) DO NOTHING",
+                "INSERT INTO matrix (space, attachment, first_seq, value) SELECT ?, number, first_seq, ?"
+                " FROM attachment WHERE number = ? ON CONFLICT (space, attachment) DO NOTHING",
                 space, value, attachment.number,
             )  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 import numpy as np
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from eval.retrieval.training import Say
     from experts.embedders.embedder import Embedder
 
+FIT: Final = FitSettings()
 Aggregate = Annotated[Literal["mean", "max"], typer.Option(help="Of a query's nearness to an expert's pilots.")]
 AbstainBelow = Annotated[
     float, typer.Option(min=0, help="The lead over the general expert under which that one takes the query.")
@@ -117,7 +118,7 @@ def eval_pilots(  # noqa: PLR0913 - an option is an argument
     *,
     collections: Annotated[Path, typer.Option(exists=True, file_okay=False, help="A folder of BEIR-shaped domains.")],
     folds: Annotated[int, typer.Option(min=2, max=20, help="Queries of each domain are cut in so many parts.")] = 5,
-    rank: Annotated[int, typer.Option(min=1, max=128, help="As for `coe train retriever`.")] = 8,
+    rank: Annotated[int, typer.Option(min=1, max=128, help="As for `coe train retriever`.")] = FIT.rank,
     members: Annotated[int, typer.Option(min=1, max=20, help="As for `coe train retriever`.")] = 5,
     aggregate: Aggregate = "mean",
     abstain_below: AbstainBelow = 0.0,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from eval.retrieval.collection import Collection, Document
     from experts.embedders.adapter import QueryAdapter
     from experts.embedders.embedder import Embedder
+    from experts.retrieval.bm25 import Bm25Settings
     from experts.retrieval.ranking import Ranked
     from experts.types import ExpertId
     from routers.pilot import PilotLibrary, PilotSettings
@@ -62,14 +63,14 @@ class RoutedExperts:
 
 
 def prepare(
-    collection: Collection, embedder: Embedder, cache: Path, say: Callable[[str], None] = lambda _: None
+    collection: Collection, embedder: Embedder, cache: Path, *, words: Bm25Settings, say: Callable[[str], None]
 ) -> Prepared:
     """Embed and index. say: told how far it is."""
     documents = collection.documents
     return Prepared(
         collection,
         document_vectors(documents, embedder, cache, lambda text: say(f"{collection.name}: {text}")),
-        Bm25Index.build([document.id for document in documents], [lexical_text(document) for document in documents]),
+        Bm25Index.build([doc.id for doc in documents], [lexical_text(doc) for doc in documents], words),
         embed_cached(embedder, list(collection.queries.values()), "query", cache),
     )
 

@@ -42,7 +42,7 @@ class Weights(NamedTuple):
 class FitSettings:
     """How to fit. decay: how much weights are drawn to zero. patience: epochs without a better one before it stops."""
 
-    rank: int = 8
+    rank: int = 32
     temperature: float = 0.1
     rate: float = 2e-3
     decay: float = 1e-2

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from experts.retrieval.records import Attachment
 
 _ONE_VECTOR: Final = (
-    "substr(m.value, 1 + (c.seq - m.first_seq) * (length(m.value) / a.chunks), length(m.value) / a.chunks)"
+    "substr(m.value, CAST(1 + (c.seq - m.first_seq) * (length(m.value) / a.chunks) AS INTEGER),"
+    " CAST(length(m.value) / a.chunks AS INTEGER))"
 )
 _MANY: Final = 500  # values of one statement
 

@@ -86,7 +86,7 @@ def train_retriever(  # noqa: PLR0913 - an option is an argument
         metrics = {}
         if folds and len(texts.queries) >= max(FEWEST_QUERIES, folds):
             metrics = out_of_fold(pairs, settings, folds, status.update).metrics(Resampling(2000, seed=seed))
-        adapter = train_expert(pairs, settings, status.update, states=out)
+        adapter = train_expert(pairs, settings, status.update, states=out).adapter
     manifest = AdapterManifest(
         format=FORMAT,
         name=name or out.stem,

@@ -51,13 +51,14 @@ class RoutedExperts:
         """The queries as each expert has them. Shapes: queries (Q, D) -> (Q, D) each."""
         return {expert: adapter(queries) for expert, adapter in self.adapters.items()}
 
-    def routed(self, queries: F32) -> F32:
+    def routed(self, queries: F32, collection: str) -> F32:
         """Each query as the expert has it that the pilots choose; the base's where there are none."""
         if self.pilots is None:
             return queries
         moved, routed = self.moved(queries), queries.copy()
+        priors = self.pilots.priors_of(collection, self.settings.prior_weight)
         for row, query in enumerate(queries):
-            chosen = self.pilots.choose(query, self.settings).expert
+            chosen = self.pilots.choose(query, self.settings, priors).expert
             routed[row] = moved[chosen][row] if chosen in moved else query
         return routed
 
@@ -111,7 +112,7 @@ def run_systems(
     if experts is not None:
         for expert, moved in experts.moved(queries).items():
             runs[expert] = _dense(prepared, moved, DEPTH)
-        queries = experts.routed(queries)
+        queries = experts.routed(queries, prepared.collection.name)
         if experts.pilots is not None:
             runs["routed"] = _dense(prepared, queries, DEPTH)
     runs[AUTO] = {

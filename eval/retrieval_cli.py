@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -23,6 +24,8 @@ from eval.retrieval.document import SCHEMA, RetrievalDocument
 from eval.retrieval.experts import read_experts
 from eval.retrieval.figures import AUTO, dataset_oracle, mean_figures, measure_systems, set_figures, table_row
 from eval.retrieval.systems import prepare, run_systems
+from experts.retrieval.bm25 import Bm25Settings
+from experts.retrieval.hybrid import DEFAULTS
 from experts.types import ExpertId
 from experts.weights import WeightStore
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from experts.embedders.embedder import Embedder
 
 GENERAL: Final = ExpertId("minilm")
+BM25: Final = Bm25Settings()
 _HEADER: Final = ("collection", "n", "BM25", "embedder", "RRF", "oracle of two", "auto", "recall@100")
 
 
@@ -44,6 +48,18 @@ def eval_retrieval(  # noqa: PLR0913 - an option is an argument
     pilots: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="What chooses between them: `coe train pilots`.")
     ] = None,
+    lexical_weight: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the words in `auto`; the rest is the vectors'.")
+    ] = DEFAULTS.lexical_weight,
+    centring: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the collection's mean vector taken off the query's.")
+    ] = DEFAULTS.centring,
+    agreement: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of a candidate's score that those most like it give.")
+    ] = DEFAULTS.agreement,
+    neighbours: Annotated[int, typer.Option(min=1, help="How many are most like a candidate.")] = DEFAULTS.neighbours,
+    k1: Annotated[float, typer.Option(min=0, help="Of BM25: how much a word's second occurrence counts.")] = BM25.k1,
+    b: Annotated[float, typer.Option(min=0, max=1, help="Of BM25: how much length is discounted.")] = BM25.b,
     resamples: Annotated[int, typer.Option(min=1, max=100_000, help="Resamples behind each interval.")] = 2000,
     seed: Annotated[int, typer.Option(help="The seed of the resamples.")] = 0,
     config: ConfigOption = None,
@@ -56,12 +72,15 @@ def eval_retrieval(  # noqa: PLR0913 - an option is an argument
     read = read_collections(collections)
     embedder, cache = base_embedder(config)
     experts = read_experts(adapter or (), pilots, embedder)
+    search = replace(
+        DEFAULTS, lexical_weight=lexical_weight, centring=centring, agreement=agreement, neighbours=neighbours
+    )
     each, sets = {}, {}
     with console.status("embedding") as status:
         for collection in read:
-            prepared = prepare(collection, embedder, cache, status.update)
+            prepared = prepare(collection, embedder, cache, words=Bm25Settings(k1, b), say=status.update)
             status.update(f"{collection.name}: searching")
-            each[collection.name] = measure_systems(collection, run_systems(prepared, experts))
+            each[collection.name] = measure_systems(collection, run_systems(prepared, experts, search))
             sets[collection.name] = set_figures(collection, each[collection.name], how)
     means = mean_figures(each, how)
     document = RetrievalDocument(

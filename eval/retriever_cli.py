@@ -7,7 +7,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from eval.retrieval.collection import Document
 
-BASES = ("minilm",)
+BASES: Final = ("minilm",)
+FIT: Final = FitSettings()
 
 
 class RetrieverReport(msgspec.Struct, frozen=True):
@@ -63,7 +64,7 @@ def train_retriever(  # noqa: PLR0913 - an option is an argument
     base: Annotated[str, typer.Option(help="The embedder whose queries are moved: minilm.")] = BASES[0],
     name: Annotated[str | None, typer.Option(help="The expert's id; default: the name of the file.")] = None,
     description: Annotated[str, typer.Option(help="What it is for, one sentence; kept in the file.")] = "",
-    rank: Annotated[int, typer.Option(min=1, max=128, help="Of each member's residual.")] = 8,
+    rank: Annotated[int, typer.Option(min=1, max=128, help="Of each member's residual.")] = FIT.rank,
     members: Annotated[int, typer.Option(min=1, max=20, help="Fits that are averaged.")] = 5,
     folds: Annotated[int, typer.Option(min=0, max=20, help="To judge it by; 0: not at all.")] = 5,
     epochs: Annotated[int, typer.Option(min=1, help="At most.")] = 200,
@@ -85,7 +86,7 @@ def train_retriever(  # noqa: PLR0913 - an option is an argument
         metrics = {}
         if folds and len(texts.queries) >= max(FEWEST_QUERIES, folds):
             metrics = out_of_fold(pairs, settings, folds, status.update).metrics(Resampling(2000, seed=seed))
-        adapter = train_expert(pairs, settings, status.update, states=out)
+        adapter = train_expert(pairs, settings, status.update, states=out).adapter
     manifest = AdapterManifest(
         format=FORMAT,
         name=name or out.stem,

@@ -48,10 +48,15 @@ class Pilot:
 
 @dataclass(frozen=True, slots=True)
 class PilotSettings:
-    """How a library decides. abstain_below: the lead over the general expert under which that one takes the query."""
+    """How a library decides. abstain_below: the lead over the general expert under which that one takes the query.
+
+    prior_weight: what it counts that an expert won all training queries of the collection that is searched, against a
+    cosine of 1 to its pilots.
+    """
 
     aggregate: Aggregate = "mean"
     abstain_below: float = 0.0
+    prior_weight: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,15 @@ class PilotLibrary:
         if best != self.general and margin < how.abstain_below:
             return PilotChoice(self.general, scores, margin, "low_confidence")
         return PilotChoice(best, scores, margin, "pilot")
+
+    def priors_of(self, domain: str, weight: float) -> dict[ExpertId, float]:
+        """What a search of this collection adds to experts' scores: their share of its training queries, by weight.
+
+        None for a collection that the library was not made of.
+        """
+        own = [pilot for pilot in self.pilots if pilot.domain == domain]
+        total = sum(pilot.queries for pilot in own)
+        return {pilot.expert: weight * pilot.queries / total for pilot in own}
 
     def with_expert(self, expert: ExpertId, domains: Sequence[Domain]) -> PilotLibrary:
         """The library with pilots of one more expert, where it wins; the others keep theirs, and so their scores.

@@ -49,11 +49,12 @@ class PilotManifest(msgspec.Struct, frozen=True):
     metrics: Mapping[str, float]
     aggregate: Aggregate = "mean"
     abstain_below: float = 0.0
+    prior_weight: float = 0.0
 
     @property
     def settings(self) -> PilotSettings:
         """How the library is to decide."""
-        return PilotSettings(self.aggregate, self.abstain_below)
+        return PilotSettings(self.aggregate, self.abstain_below, self.prior_weight)
 
 
 def save_pilots(path: Path, library: PilotLibrary, papers: PilotPapers) -> str:
@@ -61,7 +62,15 @@ def save_pilots(path: Path, library: PilotLibrary, papers: PilotPapers) -> str:
     cards = tuple(PilotCard(pilot.expert, pilot.domain, pilot.queries) for pilot in library.pilots)
     how = papers.settings
     manifest = PilotManifest(
-        FORMAT, papers.created, papers.base, library.general, cards, papers.metrics, how.aggregate, how.abstain_below
+        format=FORMAT,
+        created=papers.created,
+        base=papers.base,
+        general=library.general,
+        pilots=cards,
+        metrics=papers.metrics,
+        aggregate=how.aggregate,
+        abstain_below=how.abstain_below,
+        prior_weight=how.prior_weight,
     )
     vectors = np.stack([pilot.vector for pilot in library.pilots]) if cards else np.empty((0, 0), np.float32)
     return write_sealed(path, msgspec.json.encode(manifest, order="sorted").decode(), {"vectors": vectors})

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from coe_gateway.retrieval.embedders import open_experts
 from coe_gateway.retrieval.search import Searcher
 from coe_gateway.retrieval.upkeep import Upkeep
+from coe_gateway.settings import resolve_secret
 from experts.errors import ConfigError
 from experts.retrieval.hybrid import HybridSettings
 from experts.retrieval.indexes import Space
@@ -65,7 +66,9 @@ async def open_retrieval(
     loop = asyncio.get_running_loop()
     try:
         experts = await loop.run_in_executor(executor, open_experts, settings, store)
-        library = await loop.run_in_executor(executor, open_library, folder, settings.library_rules())
+        reference = settings.database
+        url = None if reference is None else resolve_secret("retrieval.database", reference, environ)
+        library = await loop.run_in_executor(executor, open_library, folder, settings.library_rules(), url)
         try:
             retrieval = _assembled(settings, library, experts, executor)
             retrieval.upkeep.start()

@@ -113,9 +113,9 @@ class Upkeep:
 
     def _take_in(self) -> bool:
         done = self._intake.take_some()
-        if done:
-            self.changed(*{attachment.store for attachment in done})
-        return bool(done)
+        stores = {attachment.store for attachment in done} if done else set(self._intake.fill_in())
+        self.changed(*stores)
+        return bool(stores)
 
     def _keep_indexes(self) -> bool:
         if time.monotonic() - self._purged_s >= _PURGE_EVERY_S:

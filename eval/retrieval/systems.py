@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from eval.retrieval.collection import Collection, Document
     from experts.embedders.adapter import QueryAdapter
     from experts.embedders.embedder import Embedder
+    from experts.retrieval.bm25 import Bm25Settings
     from experts.retrieval.ranking import Ranked
     from experts.types import ExpertId
     from routers.pilot import PilotLibrary, PilotSettings
@@ -50,26 +51,27 @@ class RoutedExperts:
         """The queries as each expert has them. Shapes: queries (Q, D) -> (Q, D) each."""
         return {expert: adapter(queries) for expert, adapter in self.adapters.items()}
 
-    def routed(self, queries: F32) -> F32:
+    def routed(self, queries: F32, collection: str) -> F32:
         """Each query as the expert has it that the pilots choose; the base's where there are none."""
         if self.pilots is None:
             return queries
         moved, routed = self.moved(queries), queries.copy()
+        priors = self.pilots.priors_of(collection, self.settings.prior_weight)
         for row, query in enumerate(queries):
-            chosen = self.pilots.choose(query, self.settings).expert
+            chosen = self.pilots.choose(query, self.settings, priors).expert
             routed[row] = moved[chosen][row] if chosen in moved else query
         return routed
 
 
 def prepare(
-    collection: Collection, embedder: Embedder, cache: Path, say: Callable[[str], None] = lambda _: None
+    collection: Collection, embedder: Embedder, cache: Path, *, words: Bm25Settings, say: Callable[[str], None]
 ) -> Prepared:
     """Embed and index. say: told how far it is."""
     documents = collection.documents
     return Prepared(
         collection,
         document_vectors(documents, embedder, cache, lambda text: say(f"{collection.name}: {text}")),
-        Bm25Index.build([document.id for document in documents], [lexical_text(document) for document in documents]),
+        Bm25Index.build([doc.id for doc in documents], [lexical_text(doc) for doc in documents], words),
         embed_cached(embedder, list(collection.queries.values()), "query", cache),
     )
 
@@ -110,7 +112,7 @@ def run_systems(
     if experts is not None:
         for expert, moved in experts.moved(queries).items():
             runs[expert] = _dense(prepared, moved, DEPTH)
-        queries = experts.routed(queries)
+        queries = experts.routed(queries, prepared.collection.name)
         if experts.pilots is not None:
             runs["routed"] = _dense(prepared, queries, DEPTH)
     runs[AUTO] = {

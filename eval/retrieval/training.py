@@ -11,7 +11,7 @@ import numpy as np
 
 from eval.metrics.intervals import Interval, Resampling, paired_interval
 from experts.embedders.adapter import unit_rows
-from experts.embedders.adapter_fit import FitSettings, Pairs, averaged, fit_adapter, ndcg_each
+from experts.embedders.adapter_fit import FitSettings, Pairs, averaged, fit_adapter, held_out_rows, ndcg_each
 from experts.embedders.adapter_state import load_state, save_state
 
 if TYPE_CHECKING:
@@ -29,10 +29,25 @@ FEWEST_QUERIES: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """members: fits, each with other queries held out, that are averaged."""
+    """members: fits that are averaged; together they hold every query out once."""
 
     fit: FitSettings
     members: int = 5
+
+    def of(self, member: int) -> FitSettings:
+        """One member's settings; a single one holds a fifth out."""
+        return replace(self.fit, parts=self.members if self.members > 1 else self.fit.parts, part=member)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedExpert:
+    """An adapter, and what its members rank of queries they did not learn from.
+
+    held_out: nDCG@10 of each query by the member that held it out; NaN where none did. Shapes: (Q,).
+    """
+
+    adapter: QueryAdapter
+    held_out: F64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,14 +72,17 @@ class OutOfFold:
         return found
 
 
-def train_expert(pairs: Pairs, settings: TrainSettings, say: Say, states: Path | None = None) -> QueryAdapter:
+def train_expert(pairs: Pairs, settings: TrainSettings, say: Say, states: Path | None = None) -> TrainedExpert:
     """Fit every member and average them. states: a path whose name, and a number, keeps each member's state."""
-    members = []
+    members, held_out = [], np.full(len(pairs.queries), np.nan)
     for member in range(settings.members):
-        chosen = replace(settings.fit, seed=settings.fit.seed + member)
+        chosen = settings.of(member)
         path = None if states is None else states.with_name(f"{states.name}.{member}.state")
-        members.append(_resumed(pairs, chosen, path, _saying(say, f"member {member + 1} of {settings.members}")))
-    return averaged([member.adapter for member in members])
+        state = _resumed(pairs, chosen, path, _saying(say, f"member {member + 1} of {settings.members}"))
+        members.append(state.adapter)
+        rows = held_out_rows(len(pairs.queries), chosen)
+        held_out[rows] = ndcg_each(state.adapter(pairs.queries[rows]), pairs.only(rows))
+    return TrainedExpert(averaged(members), held_out)
 
 
 def forget_states(states: Path, members: int) -> None:
@@ -79,7 +97,7 @@ def out_of_fold(pairs: Pairs, settings: TrainSettings, folds: int, say: Say) -> 
     expert = np.empty(len(order))
     for number, held_out in enumerate(np.array_split(order, folds), 1):
         learning = pairs.only(np.setdiff1d(order, held_out))
-        adapter = train_expert(learning, settings, partial(_prefixed, say, f"fold {number} of {folds}, "))
+        adapter = train_expert(learning, settings, partial(_prefixed, say, f"fold {number} of {folds}, ")).adapter
         judging = pairs.only(held_out)
         expert[held_out] = ndcg_each(adapter(judging.queries), judging)
     centred = unit_rows(pairs.queries - pairs.documents.mean(axis=0))

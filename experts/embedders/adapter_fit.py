@@ -40,9 +40,12 @@ class Weights(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FitSettings:
-    """How to fit. decay: how much weights are drawn to zero. patience: epochs without a better one before it stops."""
+    """How to fit. decay: how much weights are drawn to zero. patience: epochs without a better one before it stops.
 
-    rank: int = 8
+    part: of `parts` that the queries are cut in, the one held out. The seed alone says how they are cut.
+    """
+
+    rank: int = 32
     temperature: float = 0.1
     rate: float = 2e-3
     decay: float = 1e-2
@@ -50,7 +53,8 @@ class FitSettings:
     hard_negatives: int = 64
     epochs: int = 200
     patience: int = 15
-    held_out_ratio: float = 0.2
+    parts: int = 5
+    part: int = 0
     seed: int = 0
 
 
@@ -104,8 +108,9 @@ def fit_adapter(
 
     Raises: ValueError: fewer than two queries: none could be held out.
     """
-    train, held_out = _split(len(pairs.queries), settings)
-    learning, judging = pairs.only(train), pairs.only(held_out)
+    held_out = held_out_rows(len(pairs.queries), settings)
+    learning = pairs.only(np.setdiff1d(np.arange(len(pairs.queries)), held_out))
+    judging = pairs.only(held_out)
     negatives = hard_negatives(learning, settings.hard_negatives)
     now = state or _start(pairs, judging, settings)
     while now.epoch < settings.epochs and now.epoch - now.best_epoch < settings.patience:
@@ -175,18 +180,21 @@ def averaged(adapters: Sequence[QueryAdapter]) -> QueryAdapter:
     return QueryAdapter(down, up, bias)
 
 
-def _split(count: int, settings: FitSettings) -> tuple[I64, I64]:
+def held_out_rows(count: int, settings: FitSettings) -> I64:
+    """The queries that a fit of so many holds out. Raises: ValueError: fewer than two."""
     if count < 2:  # noqa: PLR2004 - one to learn from, one to judge by
         raise ValueError(f"{count} queries: none could be held out")
+    parts = min(settings.parts, count)
     order = np.random.default_rng(settings.seed).permutation(count)
-    held_out = min(count - 1, max(1, round(count * settings.held_out_ratio)))
-    return order[held_out:], order[:held_out]
+    return np.sort(np.array_split(order, parts)[settings.part % parts])
 
 
 def _start(pairs: Pairs, judging: Pairs, settings: FitSettings) -> FitState:
     """The base, or the base with a share of the corpus mean taken off, whichever ranks all the given queries best."""
     dimensions = pairs.queries.shape[1]
-    down = np.random.default_rng(settings.seed).normal(0, dimensions**-0.5, (dimensions, settings.rank))
+    down = np.random.default_rng((settings.seed, settings.part)).normal(
+        0, dimensions**-0.5, (dimensions, settings.rank)
+    )
     up, none = np.zeros((settings.rank, dimensions), np.float32), np.zeros(dimensions, np.float32)
     centre: F32 = pairs.documents.mean(axis=0)
     starts = [Weights(down.astype(np.float32), up, (none - share * centre).astype(np.float32)) for share in _SHARES]
@@ -196,7 +204,7 @@ def _start(pairs: Pairs, judging: Pairs, settings: FitSettings) -> FitState:
 
 
 def _epoch(state: FitState, pairs: Pairs, negatives: Sequence[I64], settings: FitSettings) -> FitState:
-    order = np.random.default_rng((settings.seed, state.epoch)).permutation(len(pairs.queries))
+    order = np.random.default_rng((settings.seed, settings.part, state.epoch)).permutation(len(pairs.queries))
     for start in range(0, len(order), settings.batch):
         rows = order[start : start + settings.batch]
         relevant = [pairs.relevant[row] for row in rows]

@@ -6,9 +6,12 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from experts.errors import UnknownObject
 from experts.retrieval.chunking import ChunkSize
 from experts.retrieval.database import one, take_numbers
+from experts.retrieval.filters import Value
 from experts.retrieval.paging import page_of
 from experts.retrieval.records import Attachment
 
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from experts.retrieval.database import Database, Row, Session
-    from experts.retrieval.filters import Attributes
+    from experts.retrieval.filters import Attributes, Filter
     from experts.retrieval.passages import Passages
     from experts.retrieval.records import ErrorCode, Page, Status, Upload
 
@@ -25,6 +28,7 @@ _COLUMNS: Final = (
     "number, store, file, status, attributes, max_tokens, overlap_tokens, created_at, error_code, error, first_seq, "
     "chunks, usage_bytes, batch"
 )
+_ATTRIBUTES: Final = msgspec.json.Decoder(dict[str, Value])
 _SELECT: Final = f"SELECT {_COLUMNS} FROM attachment"
 
 
@@ -83,6 +87,15 @@ class Attachments:
             select = f"{_SELECT} WHERE store = ? AND batch = ? ORDER BY number"
             return [_attachment(row) for row in session.rows(select, store, batch)]
 
+    def passing(self, store: str, chosen: Filter) -> list[tuple[int, int]]:
+        """Of the searchable files that a filter lets pass, the first sequence number and how many there are."""
+        select = (
+            "SELECT first_seq, chunks, attributes FROM attachment WHERE store = ? AND chunks > 0 ORDER BY first_seq"
+        )
+        with self.database.read() as session:
+            rows = list(session.rows(select, store))
+        return [(first, count) for first, count, text in rows if chosen.allows(_ATTRIBUTES.decode(text))]
+
     def completed(self, store: str) -> list[Attachment]:
         """The files of a store that are searchable, in the order of their passages."""
         with self.database.read() as session:
@@ -96,6 +109,18 @@ class Attachments:
             select = f"{_SELECT} WHERE status = 'in_progress' ORDER BY number LIMIT ?"
             found = [_attachment(row) for row in session.rows(select, limit + len(but))]
         return [attachment for attachment in found if attachment.number not in set(but)][:limit]
+
+    def lacking(self, space: str, limit: int, store: str | None = None) -> list[Attachment]:
+        """Searchable files without vectors of a space: they were taken in before it was there."""
+        columns = ", ".join(f"a.{column.strip()}" for column in _COLUMNS.split(","))
+        within, values = ("", ()) if store is None else (" AND a.store = ?", (store,))
+        with self.database.read() as session:
+            rows = session.rows(
+                f"SELECT {columns} FROM attachment a LEFT JOIN matrix m ON m.attachment = a.number AND m.space = ?"
+                f" WHERE a.status = 'completed' AND a.chunks > 0 AND m.attachment IS NULL{within} LIMIT ?",
+                space, *values, limit,
+            )  # fmt: skip
+            return [_attachment(row) for row in rows]
 
     def set_attributes(self, store: str, file: str, attributes: Attributes) -> Attachment:
         """Other attributes for a file. Raises: UnknownObject, StorageFailed."""

@@ -29,8 +29,8 @@ PAPERS: Final = "papers.json"
 class Bm25Settings:
     """k1: how much a second occurrence counts; b: how much a long document is discounted. See docs/decisions/0012."""
 
-    k1: float = 0.9
-    b: float = 0.4
+    k1: float = 1.2
+    b: float = 0.75
 
 
 class _Papers(msgspec.Struct, frozen=True):

@@ -35,7 +35,7 @@ _MARGIN: Final = 70  # candidates beyond twice what is asked for: codes are coar
 _FINER: Final = 1.25  # by which the number of probes grows while it is sought
 _TRAIN_PER_LIST: Final = 40
 _SEED: Final = 7
-_EXACT_SHARE: Final = 0.05  # of the rows: where fewer are allowed, scoring just them is quicker and exact
+_GATHER_COST: Final = 4  # of fetching a vector from anywhere and scoring it, beside looking at a code in its list
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -96,12 +96,14 @@ class Generation:
     ) -> NDArray[np.int64] | None:
         """The rows worth scoring; None: all of them."""
         permitted = self.manifest.rows if allowed is None else int(np.count_nonzero(allowed))
-        if allowed is not None and permitted <= _EXACT_SHARE * self.manifest.rows:
-            return np.flatnonzero(allowed)
         if self._index is None:
             return None
         wanted = 2 * count + _MARGIN
-        probes = min(self.manifest.lists, -(-self.manifest.probes * self.manifest.rows // max(permitted, 1)))
+        widened = ceil(self.manifest.probes * self.manifest.rows / max(permitted, 1))
+        probes = min(self.manifest.lists, widened)  # as many of those allowed are looked at as of all without a mask
+        looked_at = self.manifest.rows * probes / self.manifest.lists
+        if allowed is not None and permitted * _GATHER_COST <= looked_at:
+            return np.flatnonzero(allowed)
         return coarse_search(self._index, query[None], wanted, probes, allowed)[0]
 
 

@@ -79,6 +79,23 @@ class Intake:
             return []
         return done
 
+    def fill_in(self) -> list[str]:
+        """Encode a few files that lack the vectors of a new embedder; the stores they are in. Raises: StorageFailed."""
+        for embedder in self._embedders:
+            lacking = self._library.attachments.lacking(embedder.fingerprint, self._rules.files)
+            for attachment in lacking:
+                if self._stop():
+                    return []
+                vectors = embedder.embed(self._library.passages.of_file(attachment), "document")
+                self._library.passages.add_vectors(embedder.fingerprint, attachment, vectors)
+            stores = sorted({attachment.store for attachment in lacking})
+            for store in stores:
+                if not self._library.attachments.lacking(embedder.fingerprint, 1, store):
+                    self._library.indexes.forget(store, embedder.fingerprint)  # it lacks them as well
+            if stores:
+                return stores
+        return []
+
     def _cut(self, attachment: Attachment) -> Cut | None:
         """A file as passages; None where it is none, which is noted."""
         try:

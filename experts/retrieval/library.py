@@ -17,6 +17,9 @@ from experts.retrieval.attachments import Attachments
 from experts.retrieval.indexes import CompactionRules, Indexes
 from experts.retrieval.lexical import Fts5Lexical
 from experts.retrieval.passages import Passages
+from experts.retrieval.postgres_database import PostgresDatabase
+from experts.retrieval.postgres_lexical import TABLES as POSTINGS
+from experts.retrieval.postgres_lexical import PostgresLexical
 from experts.retrieval.schema import TABLES, VERSION
 from experts.retrieval.snapshot import Ranges
 from experts.retrieval.sqlite_database import SqliteDatabase
@@ -30,7 +33,10 @@ if TYPE_CHECKING:
     from experts.retrieval.chunking import ChunkSize
     from experts.retrieval.database import Database
     from experts.retrieval.filters import Attributes, Filter
+    from experts.retrieval.lexical import Lexical
     from experts.retrieval.records import Attachment, Upload
+
+    Catalogue = tuple[Database, Lexical]
 
 GiB: Final = 1024**3
 _REMOVED_AT_ONCE: Final = 50
@@ -47,9 +53,9 @@ class LibraryRules:
 class Library:
     """The open folder. Safe to use from any thread; `close` when nobody uses it any more."""
 
-    def __init__(self, folder: Path, lock: IO[bytes], database: Database, rules: LibraryRules) -> None:
+    def __init__(self, folder: Path, lock: IO[bytes], catalogue: Catalogue, rules: LibraryRules) -> None:
         self._lock = lock
-        self._lexical = Fts5Lexical()
+        database, self._lexical = catalogue
         self.database = database
         clock: Callable[[], float] = time.time
         self.passages = Passages(database, self._lexical)
@@ -80,8 +86,7 @@ class Library:
         """Where the passages of the files that a filter lets pass are; None without a filter."""
         if chosen is None:
             return None
-        passing = [a for a in self.attachments.completed(store) if chosen.allows(a.attributes)]
-        return Ranges.of([(attachment.first_seq, attachment.chunks) for attachment in passing])
+        return Ranges.of(self.attachments.passing(store, chosen))
 
     def search_words(self, store: str, query: str, count: int, allowed: Ranges | None) -> list[tuple[int, float]]:
         """The passages that share words with the query: sequence numbers and scores, best first."""
@@ -104,9 +109,10 @@ class Library:
         self._lock.close()
 
 
-def open_library(folder: Path, rules: LibraryRules | None = None) -> Library:
+def open_library(folder: Path, rules: LibraryRules | None = None, database_url: str | None = None) -> Library:
     """Open a folder, made if it is not there, after whatever ended its last use.
 
+    database_url: of a PostgreSQL database that holds the catalogue in place of a file in the folder.
     Raises: ConfigError: it cannot be had, another process has it, or another version wrote it.
     """
     try:
@@ -119,10 +125,14 @@ def open_library(folder: Path, rules: LibraryRules | None = None) -> Library:
     except OSError as error:
         lock.close()
         raise ConfigError("retrieval.folder", str(folder), "is in use by another process") from error
-    database = SqliteDatabase(folder / "catalogue.sqlite")
-    library = Library(folder, lock, database, rules or LibraryRules())
     try:
-        prepare(database, folder)
+        catalogue = _catalogue(folder, database_url)
+    except ConfigError:
+        lock.close()
+        raise
+    library = Library(folder, lock, catalogue, rules or LibraryRules())
+    try:
+        prepare(library.database, folder)
         library.indexes.clean()
     except ConfigError:
         library.close()
@@ -131,6 +141,14 @@ def open_library(folder: Path, rules: LibraryRules | None = None) -> Library:
         library.close()
         raise ConfigError("retrieval.folder", str(folder), f"cannot be opened: {error}") from error
     return library
+
+
+def _catalogue(folder: Path, database_url: str | None) -> Catalogue:
+    if database_url is None:
+        return SqliteDatabase(folder / "catalogue.sqlite"), Fts5Lexical()
+    database = PostgresDatabase(database_url)
+    database.create(POSTINGS)
+    return database, PostgresLexical()
 
 
 def prepare(database: Database, folder: Path) -> None:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from experts.retrieval.records import Attachment
 
 _ONE_VECTOR: Final = (
-    "substr(m.value, 1 + (c.seq - m.first_seq) * (length(m.value) / a.chunks), length(m.value) / a.chunks)"
+    "substr(m.value, CAST(1 + (c.seq - m.first_seq) * (length(m.value) / a.chunks) AS INTEGER),"
+    " CAST(length(m.value) / a.chunks AS INTEGER))"
 )
 _MANY: Final = 500  # values of one statement
 
@@ -110,6 +111,19 @@ class Passages:
                 ):  # fmt: skip
                     found[key] = np.frombuffer(value, np.float32)
         return found
+
+    def add_vectors(self, space: str, attachment: Attachment, vectors: NDArray[np.float32]) -> None:
+        """Vectors of another space for a file that is there already; nothing where it is gone meanwhile.
+
+        Shapes: vectors (N, D), a row a passage. Raises: StorageFailed.
+        """
+        value = np.ascontiguousarray(vectors, np.float32).tobytes()
+        with self.database.write() as session:
+            session.run(
+                "INSERT INTO matrix (space, attachment, first_seq, value) SELECT ?, number, first_seq, ?"
+                " FROM attachment WHERE number = ? ON CONFLICT (space, attachment) DO NOTHING",
+                space, value, attachment.number,
+            )  # fmt: skip
 
     def matrices(self, session: Session, store: str, space: str, after: int) -> Iterator[tuple[int, int, bytes]]:
         """For each file committed after a sequence number: its first one, how many passages, their vectors' bytes."""

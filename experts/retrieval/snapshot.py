@@ -113,14 +113,12 @@ class Snapshot:
         return list(zip(seqs[best].tolist(), scores[best].tolist(), strict=True))
 
     def rows_of(self, seqs: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The vectors of passages that are here, or were. Shapes: (N,) -> (N, D). Raises: KeyError: one never was."""
-        rows = np.empty((len(seqs), len(self.total)), np.float32)
+        """The vectors of passages, zeros for one that is not here. Shapes: (N,) -> (N, D)."""
+        rows = np.zeros((len(seqs), len(self.total)), np.float32)
         missing = np.ones(len(seqs), np.bool_)
         if self.base is not None:
             missing &= ~_copied(rows, seqs, missing, self.base.seqs, self.base.vectors)
-        missing &= ~_copied(rows, seqs, missing, self.seqs, self.vectors)
-        if missing.any():
-            raise KeyError(f"no passages {seqs[missing].tolist()}")
+        _copied(rows, seqs, missing, self.seqs, self.vectors)
         return rows
 
     def plus(self, seqs: NDArray[np.int64], vectors: NDArray[np.float32], seen_seq: int) -> Snapshot:

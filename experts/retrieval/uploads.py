@@ -36,7 +36,7 @@ class Uploads:
         upload = Upload(f"file-{token_hex(12)}", tenant, name, len(content), digest, purpose, int(self.clock()))
         with self.database.write() as session:
             row = one(session, "SELECT COALESCE(SUM(bytes), 0) FROM upload WHERE tenant = ?", tenant)
-            used = row[0] if row else 0
+            used = int(row[0]) if row else 0
             if used + len(content) > self.tenant_bytes:
                 problem = f"{used} bytes are stored; {len(content)} more would exceed the {self.tenant_bytes} there are"
                 raise StorageQuota(problem, "file")

@@ -68,5 +68,5 @@ def test_schemathesis_finds_no_500_and_no_broken_promise(echo_gateway: Process, 
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(find_spec("faiss") is None, reason="the extra `retrieval` is not installed")
 def test_nor_does_it_in_the_retrieval_api(echo_gateway: Process, tmp_path: Path) -> None:
-    said = tried(echo_gateway, tmp_path, "--max-examples", "15", "--include-path-regex", RETRIEVAL)
+    said = tried(echo_gateway, tmp_path, "--max-examples", "5", "--include-path-regex", RETRIEVAL)
     assert "Tested: 24" in said, said[-3000:]

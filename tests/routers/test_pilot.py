@@ -114,6 +114,14 @@ def test_a_prior_moves_its_expert_alone(library: PilotLibrary) -> None:
         library.choose(query, priors={ExpertId("zoo"): 1.0})
 
 
+def test_a_collections_priors_are_the_shares_of_its_training_queries(library: PilotLibrary) -> None:
+    assert library.priors_of("wings", 0.5) == {G: 0.25, A: 0.25}
+    assert library.priors_of("cells", 0.3) == {G: pytest.approx(0.1), B: pytest.approx(0.2)}
+    assert library.priors_of("ships", 0.5) == {}
+    query = np.array([0.6, 0.8], np.float32)
+    assert library.choose(query, priors=library.priors_of("cells", 3)).expert == B
+
+
 def test_refuses_by_name(library: PilotLibrary) -> None:
     with pytest.raises(ConfigError, match="expert = 'general'"):
         library.without(G)
@@ -129,7 +137,7 @@ def test_refuses_by_name(library: PilotLibrary) -> None:
 
 def test_a_file_is_the_same_library(library: PilotLibrary, tmp_path: Path) -> None:
     path = tmp_path / "pilots.safetensors"
-    how = PilotSettings("max", 0.01)
+    how = PilotSettings("max", 0.01, 0.25)
     save_pilots(path, library, PilotPapers("f" * 64, "2026-01-01", {"ndcg_at_10": 0.5}, how))
     manifest, read = load_pilots(path, "f" * 64)
     query = np.array([[0.6, 0.8]], np.float32)

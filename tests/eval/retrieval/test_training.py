@@ -12,7 +12,7 @@ from eval.pilots_cli import trial_report
 from eval.retrieval.routing_trial import library_of, routing_trial
 from eval.retrieval.training import OutOfFold, TrainSettings, forget_states, out_of_fold, train_expert
 from experts.embedders.adapter import QueryAdapter, unit_rows
-from experts.embedders.adapter_fit import FitSettings, Pairs, averaged, fit_adapter, ndcg
+from experts.embedders.adapter_fit import FitSettings, Pairs, averaged, fit_adapter, held_out_rows, ndcg
 from experts.embedders.adapter_state import load_state, save_state
 from experts.types import ExpertId
 from routers.pilot import PilotSettings
@@ -81,8 +81,8 @@ def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
     said: list[str] = []
     again = train_expert(WINGS, QUICK, said.append, states=out)
     assert said == []  # both members were done
-    assert np.array_equal(again.up, whole.up)
-    assert train_expert(CELLS, QUICK, said.append, states=out).bias.shape == (12,)
+    assert np.array_equal(again.adapter.up, whole.adapter.up)
+    assert train_expert(CELLS, QUICK, said.append, states=out).adapter.bias.shape == (12,)
     assert said  # the states are of other queries
     forget_states(out, 2)
     assert list(tmp_path.iterdir()) == []
@@ -102,6 +102,16 @@ def test_a_state_is_the_same_after_reading_and_a_damaged_one_is_none(tmp_path: P
     assert load_state(tmp_path / "gone", "key") is None
 
 
+def test_every_query_is_held_out_by_one_member() -> None:
+    found = train_expert(WINGS, QUICK, quiet)
+    assert not np.isnan(found.held_out).any()
+    assert found.held_out.mean() < ndcg(
+        found.adapter(WINGS.queries), WINGS
+    )  # it knows the queries, the members did not
+    rows = [held_out_rows(50, QUICK.of(member)) for member in range(2)]
+    assert sorted(np.concatenate(rows).tolist()) == list(range(50))
+
+
 def test_pilots_send_each_domain_to_its_expert() -> None:
     domains = {"wings": WINGS, "cells": CELLS}
     trial = routing_trial(domains, GENERAL, QUICK, folds=3, pilots=PilotSettings("max"), say=quiet)
@@ -117,7 +127,8 @@ def test_pilots_send_each_domain_to_its_expert() -> None:
 
 def test_the_library_knows_who_won_what() -> None:
     adapters = {
-        ExpertId(name): train_expert(pairs, QUICK, quiet) for name, pairs in (("wings", WINGS), ("cells", CELLS))
+        ExpertId(name): train_expert(pairs, QUICK, quiet).adapter
+        for name, pairs in (("wings", WINGS), ("cells", CELLS))
     }
     library = library_of({"wings": WINGS, "cells": CELLS}, GENERAL, adapters)
     won = {(pilot.domain, pilot.expert): pilot.queries for pilot in library.pilots}

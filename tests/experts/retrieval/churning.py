@@ -33,8 +33,8 @@ def text_of(key: str) -> str:
     return " ".join(f"{key}x{i}." for i in range(20))
 
 
-def opened(folder: Path) -> Library:
-    return open_library(folder, RULES)
+def opened(folder: Path, url: str | None) -> Library:
+    return open_library(folder, RULES, url)
 
 
 def store_of(library: Library) -> str:
@@ -90,9 +90,9 @@ class Churner:
         self.library.purge()
 
 
-def churn(folder: Path, seed: int, tell: Connection) -> None:
+def churn(folder: Path, url: str | None, seed: int, tell: Connection) -> None:
     """Work until killed."""
-    churner = Churner(opened(folder), seed, tell)
+    churner = Churner(opened(folder, url), seed, tell)
     tell.send(("open", ""))
     for step in range(100_000):
         act = churner.chance.random()
@@ -134,9 +134,9 @@ def found(library: Library, store: str, key: str) -> list[str]:
     return [passages[seq].file_name for seq, _ in near + words if seq in passages]
 
 
-def check(folder: Path, told: Told) -> None:
+def check(folder: Path, url: str | None, told: Told) -> None:
     """Open what a killed process left: what was acknowledged is found, nothing deleted is, and nothing by half."""
-    library = opened(folder)
+    library = opened(folder, url)
     try:
         store = store_of(library)
         for key in told.added:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from experts.retrieval.indexes import CompactionRules, Space
 from experts.retrieval.intake import Intake, IntakeRules
 from experts.retrieval.library import Library, LibraryRules, open_library
 from experts.retrieval.records import Page
+from experts.retrieval.sqlite_database import SqliteDatabase
 from tests.experts.retrieval.document_cases import pdf_bytes
 
 SIZE = ChunkSize(20, 4)
@@ -42,8 +42,16 @@ EMBEDDER = HashingEmbedder()
 SPACE = Space(EMBEDDER.fingerprint, EMBEDDER.dimensions)
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def library(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Library]:
+    url = request.getfixturevalue("new_postgres")() if request.param == "postgres" else None
+    library = open_library(tmp_path, RULES, url)
+    yield library
+    library.close()
+
+
 @pytest.fixture
-def library(tmp_path: Path) -> Iterator[Library]:
+def sqlite_library(tmp_path: Path) -> Iterator[Library]:
     library = open_library(tmp_path, RULES)
     yield library
     library.close()
@@ -210,6 +218,23 @@ def test_a_file_that_leaves_while_it_is_taken_in_stays_away(library: Library) ->
         assert list(session.rows("SELECT COUNT(*) FROM chunk")) == [(0,)]
 
 
+def test_a_new_embedder_gets_the_files_that_are_there(library: Library) -> None:
+    store, other = library.stores.create("t", "s").id, HashingEmbedder(dimensions=64)
+    for i in range(5):
+        put(library, store, f"f{i}", f"topic{i} is the word. ".encode() * 10)
+    take_in(library)
+    space = Space(other.fingerprint, other.dimensions)
+    library.indexes.compact(store, space)
+    assert library.indexes.current(store, space).rows == 0
+    intake = Intake(library, [EMBEDDER, other], IntakeRules(files=2))
+    assert [bool(intake.fill_in()) for _ in range(4)] == [True, True, True, False]
+    current = library.indexes.current(store, space)
+    assert current.rows == library.indexes.current(store, SPACE).rows
+    (seq, _), *_ = current.search(other.embed(["topic3"], "query")[0], 1, None)
+    assert library.passages.texts([seq])[seq].file_name == "f3"
+    assert np.allclose(current.rows_of(np.array([seq, 10**6]))[1], 0)
+
+
 def test_a_stopped_intake_leaves_files_for_the_next(library: Library) -> None:
     store = library.stores.create("t", "s").id
     file = put(library, store, "f", b"words")
@@ -231,7 +256,10 @@ def test_a_dropped_store_leaves_nothing(library: Library, tmp_path: Path) -> Non
     with library.database.read() as session:
         for table in ("store", "attachment", "chunk", "matrix", "generation"):
             assert list(session.rows(f"SELECT COUNT(*) FROM {table}")) == [(0,)], table  # noqa: S608
-        assert list(session.rows("SELECT name FROM sqlite_master WHERE name LIKE 'lexical%'")) == []
+        if isinstance(library.database, SqliteDatabase):
+            assert list(session.rows("SELECT name FROM sqlite_master WHERE name LIKE 'lexical%'")) == []
+        else:
+            assert list(session.rows("SELECT COUNT(*) FROM posting")) == [(0,)]
     assert list(tmp_path.glob("index/*/*")) == []
     assert len(library.uploads.page("t", Page())) == 1
 
@@ -264,7 +292,8 @@ def test_pages_follow_each_other(library: Library) -> None:
         library.uploads.page("t", Page(after="file-none"))
 
 
-def test_a_folder_is_one_processs_and_one_versions(library: Library, tmp_path: Path) -> None:
+def test_a_folder_is_one_processs_and_one_versions(sqlite_library: Library, tmp_path: Path) -> None:
+    library = sqlite_library
     with pytest.raises(ConfigError, match="in use"):
         open_library(tmp_path, RULES)
     with library.database.write() as session:
@@ -280,12 +309,11 @@ def test_a_folder_that_cannot_be_had_is_refused(tmp_path: Path) -> None:
         open_library(tmp_path / "file" / "below")
 
 
-def test_a_disk_that_refuses_is_told_and_loses_nothing(library: Library) -> None:
+def test_a_disk_that_refuses_is_told_and_loses_nothing(sqlite_library: Library) -> None:
+    library = sqlite_library
     store = library.stores.create("t", "s").id
     with library.database.write() as session:
         pages = next(session.rows("PRAGMA page_count"))[0]
-    with library.database.read() as session:
-        assert isinstance(session, object)
     connection = library.database._connection()  # type: ignore[attr-defined]
     connection.execute(f"PRAGMA max_page_count = {pages + 2}")
     with pytest.raises(StorageFailed, match="full"):
@@ -293,7 +321,6 @@ def test_a_disk_that_refuses_is_told_and_loses_nothing(library: Library) -> None
     connection.execute("PRAGMA max_page_count = 1000000")
     assert library.uploads.page("t", Page()) == []
     assert library.stores.get("t", store).id == store
-    assert isinstance(connection, sqlite3.Connection)
 
 
 def test_kv_keys_tell_models_adapters_and_tenants_apart() -> None:
@@ -312,3 +339,31 @@ def test_kv_keys_tell_models_adapters_and_tenants_apart() -> None:
     assert content_key("ab", "c") != content_key("a", "bc")
     with pytest.raises(ValueError, match="chunk id"):
         sequence_of("chunk_abc_1")
+
+
+def test_a_database_is_one_gateways_and_its_server_must_be_there(
+    new_postgres: Callable[[], str], tmp_path: Path
+) -> None:
+    url = new_postgres()
+    library = open_library(tmp_path / "one", RULES, url)
+    with pytest.raises(ConfigError, match="another gateway"):
+        open_library(tmp_path / "two", RULES, url)
+    library.close()
+    open_library(tmp_path / "two", RULES, url).close()
+    with pytest.raises(ConfigError, match="cannot be reached"):
+        open_library(tmp_path / "three", RULES, "postgresql://coe@/none?host=/nowhere")
+
+
+def test_words_are_scored_alike_by_both_databases(new_postgres: Callable[[], str], tmp_path: Path) -> None:
+    found = []
+    for folder, url in ((tmp_path / "a", None), (tmp_path / "b", new_postgres())):
+        library = open_library(folder, RULES, url)
+        store = library.stores.create("t", "s").id
+        for i in range(30):
+            put(
+                library, store, f"f{i}", f"Document {i}: {'owls ' * (i % 4)} hunt mice {'at night ' * (i % 3)}".encode()
+            )
+        take_in(library)
+        found.append([seq for seq, _ in library.search_words(store, "owls at night", 12, None)])
+        library.close()
+    assert set(found[0][:6]) == set(found[1][:6])

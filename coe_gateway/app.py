@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from coe_gateway.access_log import AccessLog
+from coe_gateway.accounts.opening import build_accounts
 from coe_gateway.admission import Admission
 from coe_gateway.errors import error_response
 from coe_gateway.gateway import Gateway
@@ -96,13 +97,18 @@ async def open_gateway(settings: Settings, environ: Mapping[str, str]) -> AsyncI
             key_digests=frozenset(sha256(key.encode()).digest() for key in keys),
             active=set(),
         )
-        metrics.export(gateway.admission, residency)
+        if settings.accounts is not None:
+            specs = [backend.spec for backend in backends.values()]
+            gateway.accounts = build_accounts(settings.accounts, specs, metrics, environ)
+        metrics.export(gateway.admission, residency, gateway.rows_waiting)
         logging_requests = _logging_requests(gateway, settings)
         try:
             yield gateway
         finally:
             gateway.ready = False
             await _ended(logging_requests, gateway)
+            if gateway.accounts is not None:
+                await gateway.accounts.close()
             await residency.close()
             if gateway.router is not None:
                 gateway.router.close()
@@ -135,6 +141,8 @@ async def prepare(gateway: Gateway, settings: Settings, environ: Mapping[str, st
     if gateway.reloader is None:
         gateway.reloader = RouterReloader(gateway, settings, WeightStore(weights_dir(settings, environ)))
     await gateway.reloader.load()
+    if gateway.accounts is not None:
+        await gateway.accounts.start()
     gateway.residency.pin(map(ExpertId, settings.residency.pinned))
     await gateway.residency.preload([ExpertId(name) for name in settings.residency.preload])
     gateway.ready = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from coe_gateway.wire import ErrorBody, ErrorDetail
 from experts.errors import (
+    AccountsUnavailable,
     ArtifactCorrupt,
     ArtifactMismatch,
     BodyTooLarge,
@@ -24,8 +25,12 @@ from experts.errors import (
     InfeasibleBudget,
     InvalidConfig,
     InvalidRequest,
+    LimitReached,
+    NotAllowed,
     NotReady,
     QueueFull,
+    QuotaExhausted,
+    RateLimited,
     RequestError,
     ShuttingDown,
     SourceUnavailable,
@@ -55,14 +60,18 @@ WIRE_ERRORS: Final[dict[type[CoeError], Wire]] = {
     InvalidRequest: Wire(400, _INVALID, "invalid_request"),
     UnsupportedField: Wire(400, _INVALID, "unsupported_field"),
     Unauthorized: Wire(401, "authentication_error", "invalid_api_key"),
+    NotAllowed: Wire(403, "permission_error", "not_allowed"),
     UnknownExpert: Wire(404, _INVALID, "model_not_found"),
     BodyTooLarge: Wire(413, _INVALID, "request_too_large"),
     QueueFull: Wire(429, _LIMIT, "queue_full", retry_after_s=1),
+    QuotaExhausted: Wire(429, "insufficient_quota", "insufficient_quota"),
+    RateLimited: Wire(429, _LIMIT, "rate_limit_exceeded"),
     ClientLeft: Wire(499, _INVALID, "client_left"),  # nobody is there to read it; the metrics are
     ExpertRefused: Wire(502, _SERVER, "expert_refused"),
     StreamBroken: Wire(502, _SERVER, "stream_broken"),
     NotReady: Wire(503, _SERVER, "not_ready", retry_after_s=1),
     ShuttingDown: Wire(503, _SERVER, "shutting_down", retry_after_s=5),
+    AccountsUnavailable: Wire(503, _SERVER, "accounts_unavailable", retry_after_s=1),
     TierFull: Wire(503, _SERVER, "tier_full"),
     ExpertStartFailed: Wire(503, _SERVER, "expert_start_failed", retry_after_s=5),
     ExpertUnreachable: Wire(503, _SERVER, "expert_unreachable", retry_after_s=1),
@@ -82,14 +91,15 @@ ABOUT_THE_REQUEST: Final = frozenset({400, 413, 422, 429})
 
 
 def wire_of(error: Exception) -> Wire:
-    """The row of an error's nearest class; an expert's word on the request keeps its status."""
+    """The row of an error's nearest class; an expert's word on the request keeps its status, a limit says when."""
     if isinstance(error, ExpertRefused) and error.status in ABOUT_THE_REQUEST:
         kind = _LIMIT if error.status == 429 else _INVALID  # noqa: PLR2004 - Too Many Requests
         return Wire(error.status, kind, "expert_refused")
-    for cls in type(error).__mro__:
-        if issubclass(cls, CoeError) and (row := WIRE_ERRORS.get(cls)) is not None:
-            return row
-    return _UNEXPECTED
+    row = next((WIRE_ERRORS[cls] for cls in type(error).__mro__ if cls in WIRE_ERRORS), _UNEXPECTED)
+    if isinstance(error, LimitReached):
+        for_good = isinstance(error, QuotaExhausted) and error.retry_after_s is None
+        return replace(row, status=402 if for_good else row.status, retry_after_s=error.retry_after_s)
+    return row
 
 
 def error_body(error: Exception) -> bytes:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from coe_gateway.accounts.charge import Charge
+    from coe_gateway.accounts.keys import Account
     from coe_gateway.gateway import Plan
 
 _REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{1,128}$")
@@ -34,9 +36,9 @@ class Exchange:
     """The state of one HTTP exchange. Times are seconds of `perf_counter`."""
 
     __slots__ = (
-        "_send", "_whole", "ask", "category", "client", "confidence", "content_started", "expert", "fallback_reason",
-        "fan_out", "first_byte_s", "headers", "lease_s", "queue_s", "received_s", "request_id", "route_s",
-        "session", "status", "swap_s", "upstream_s",
+        "_send", "_whole", "account", "ask", "category", "charge", "client", "confidence", "content_started", "expert",
+        "fallback_reason", "fan_out", "first_byte_s", "headers", "lease_s", "queue_s", "received_s", "request_id",
+        "route_s", "session", "status", "swap_s", "upstream_s",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, send: Send) -> None:
@@ -50,6 +52,8 @@ class Exchange:
         self.status = 0
         self.expert = self.category = self.fallback_reason = self.ask = ""
         self.session: str | None = None
+        self.account: Account | None = None
+        self.charge: Charge | None = None
         self.confidence = 0.0
         self.fan_out: tuple[str, ...] = ()
         self.route_s = self.queue_s = self.lease_s = self.swap_s = self.upstream_s = self.first_byte_s = 0.0

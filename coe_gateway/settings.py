@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import ByteSize, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from coe_gateway.accounts.settings import AccountsSettings  # noqa: TC001 - pydantic reads annotations
 from coe_gateway.litellm_config import translate
 from experts.config_file import ConfigDocument, KeyPath, dotted, read_config
 from experts.errors import ConfigError, InvalidConfig
@@ -183,6 +184,7 @@ class Settings(Entry):
     gateway: GatewaySettings = GatewaySettings()
     residency: ResidencySettings = ResidencySettings()
     experts: tuple[ExpertEntry, ...] = Field(min_length=1, description="the experts")
+    accounts: AccountsSettings | None = Field(default=None, description="none: no keys but gateway.api_keys, no limits")
     router: RouterSettings | None = Field(default=None, description="none: every request must name its expert")
     weights_dir: Path | None = Field(
         default=None, description="default: coe-gateway/weights in the user's cache folder"
@@ -298,6 +300,8 @@ def _problem(document: ConfigDocument, item: Mapping[str, object]) -> ConfigErro
         message, value = "is missing", None
     elif kind == "string_pattern_mismatch" and "os" in message and "environ" in message:
         message, value = "must be a reference such as os.environ/NAME, not the secret itself", "..."
+    elif kind == "value_error" and "os.environ/" in message:
+        value = "..."
     if isinstance(value, dict | list):
         value = None
     return ConfigError(dotted(key), value, message, line=document.line_of(key))

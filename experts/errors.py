@@ -9,13 +9,18 @@ CoeError
 │   ├── UnsupportedField   the chosen expert lacks what a field asks for
 │   ├── UnknownExpert      no expert or profile of that name
 │   ├── BodyTooLarge       more bytes than the gateway reads
-│   └── Unauthorized       no key, or a wrong one
+│   ├── Unauthorized       no key, or a wrong one
+│   └── NotAllowed         the key's scope does not include this
 ├── CapacityError          not now
 │   ├── QueueFull          the bounded queue is full
 │   ├── NotReady           the gateway is still loading
 │   ├── ShuttingDown       the gateway drains
 │   ├── DeadlineExceeded   no answer within the request's time
 │   ├── ClientLeft         the caller hung up before the answer was complete
+│   ├── LimitReached       a limit has no room for this request
+│   │   ├── QuotaExhausted a budget of the key or its team
+│   │   └── RateLimited    how fast the key or its team may ask
+│   ├── AccountsUnavailable  limits or the ledger cannot be reached, and the settings say to refuse then
 │   └── TierFull           an expert does not fit its tier, even with every idle expert gone
 ├── ExpertError            an expert failed
 │   ├── ExpertStartFailed  it could not be loaded
@@ -105,6 +110,10 @@ class Unauthorized(RequestError):
     """No key, or a wrong one."""
 
 
+class NotAllowed(RequestError):
+    """The key is good, but its scope does not include this."""
+
+
 class CapacityError(CoeError):
     """The request is fine but cannot be served now."""
 
@@ -127,6 +136,26 @@ class DeadlineExceeded(CapacityError):
 
 class ClientLeft(CapacityError):
     """The caller hung up before the answer was complete."""
+
+
+class LimitReached(CapacityError):
+    """A limit has no room; `limit` is its name, `retry_after_s` when it will have, None if time alone does not help."""
+
+    def __init__(self, message: str, limit: str, retry_after_s: int | None) -> None:
+        self.limit, self.retry_after_s = limit, retry_after_s
+        super().__init__(message)
+
+
+class QuotaExhausted(LimitReached):
+    """A budget of the key or its team has no room for this; 429 if it will have, 402 if time alone does not help."""
+
+
+class RateLimited(LimitReached):
+    """The key or its team asks faster than it may."""
+
+
+class AccountsUnavailable(CapacityError):
+    """Limits or the ledger cannot be reached, and the settings say to refuse then."""
 
 
 class TierFull(CapacityError):

@@ -22,6 +22,7 @@ from experts.canned_answers import CannedAnswer, CannedAnswers, compiled, plain_
 from experts.types import ALL_FEATURES, ExpertId, ExpertSpec, Feature, WeightsSpec
 
 _WORKING_MEMORY_BYTES = 256 * 1024**2  # KV, compute buffers and the process itself, when nobody measured
+MAX_PRICE = 1_000_000  # a dollar a token: more is a mistake
 EXPERT_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")
 
 
@@ -54,6 +55,10 @@ class _ExpertEntry(Entry):
     context_tokens: PositiveInt | None = Field(default=None, description="its context window, prompt and answer")
     total_params_b: PositiveFloat | None = Field(default=None, description="its parameters, in billions")
     active_params_b: PositiveFloat | None = Field(default=None, description="those active per token, in billions")
+    input_price: NonNegativeFloat = Field(default=0.0, le=MAX_PRICE, description="USD per million tokens of the prompt")
+    output_price: NonNegativeFloat = Field(
+        default=0.0, le=MAX_PRICE, description="USD per million tokens of the answer"
+    )
 
     def _spec(self, *, model: str, features: frozenset[Feature], **more: object) -> ExpertSpec:
         return ExpertSpec(
@@ -65,6 +70,8 @@ class _ExpertEntry(Entry):
             context_tokens=self.context_tokens,
             total_params_b=self.total_params_b,
             active_params_b=self.active_params_b or self.total_params_b,
+            input_price=self.input_price,
+            output_price=self.output_price,
             **more,  # type: ignore[arg-type]
         )
 

@@ -47,7 +47,8 @@ class ExpertSpec:
 
     model: the name its engine knows it by. device_bytes: what it takes on the device while resident, weights, KV
     and working memory together; 0 for an expert that runs elsewhere. host_bytes: what a staged copy of its weights
-    takes of host memory, beside the former; 0 for an expert that cannot be staged. options: what only its backend
+    takes of host memory, beside the former; 0 for an expert that cannot be staged. input_price, output_price: USD per
+    million tokens of the prompt and of the answer. options: what only its backend
     understands.
     """
 
@@ -61,6 +62,8 @@ class ExpertSpec:
     context_tokens: int | None = None
     total_params_b: float | None = None
     active_params_b: float | None = None
+    input_price: float = 0.0
+    output_price: float = 0.0
     weights: WeightsSpec | None = None
     options: Mapping[str, object] = field(default_factory=dict)
 

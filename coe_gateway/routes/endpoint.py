@@ -39,7 +39,7 @@ class Endpoint(ABC):
         """Answer one request, whatever happens."""
         gateway, exchange = self._gateway, Exchange(scope, send)
         try:
-            gateway.authorize(exchange.headers.get(b"authorization", b"").decode("latin-1"))
+            exchange.account = gateway.authorize(exchange.headers.get(b"authorization", b"").decode("latin-1"))
             gateway.require_ready()
             raw = await read_body(exchange, receive, gateway.settings.max_body_bytes)
             with Interruptible(receive) as interruptible:

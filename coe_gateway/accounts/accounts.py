@@ -106,6 +106,10 @@ class Accounts:
                 _log.warning("the accounts cannot be read yet: %s", error)
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _SLOWEST_RETRY_S)
+        for row in recorder.recovered:
+            if row.state is not RowState.ABANDONED and (subjects := self.ring.subjects(row.key)):
+                claim = Claim(row.id, subjects, (0, row.tokens, row.nano_usd))
+                self._stores.limiter.settled_before(claim, row.at_s)
         self._refreshing = asyncio.create_task(self._refresh_now_and_then())
 
     async def close(self) -> None:
@@ -213,7 +217,7 @@ def _opened(account: Account, asked: Asked, claim: Claim, at_s: float) -> UsageR
         key=account.key.id,
         team=account.key.team,
         expert=asked.turns[0][0],
-        model=asked.body.model,
+        model=asked.body.models[0] if asked.body.models else asked.body.model,
         category=asked.category,
         state=RowState.ABANDONED,
         prompt_tokens=0,

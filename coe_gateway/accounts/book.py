@@ -50,3 +50,8 @@ class Book(Protocol):
 
     def usage(self, since_s: float, until_s: float, key: str | None = None) -> AsyncIterator[UsageRow]:
         """The rows of a time, oldest first; `until_s` itself is not in it."""
+
+
+def first_of_each(rows: Sequence[UsageRow]) -> list[UsageRow]:
+    """The rows without those whose id an earlier one has."""
+    return list(reversed({row.id: row for row in reversed(rows)}.values()))

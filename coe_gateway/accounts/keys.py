@@ -110,6 +110,11 @@ class KeyRing:
             raise Unauthorized("the API key has expired")
         return account
 
+    def subjects(self, key_id: str) -> tuple[Subject, ...]:
+        """Who is counted for a key's requests; nobody if there is no such key."""
+        key = self.keys.get(key_id)
+        return () if key is None else self._accounts[key.digest].subjects
+
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))

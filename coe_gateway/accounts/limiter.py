@@ -43,6 +43,12 @@ class Limiter(Protocol):
     def settle(self, claim_id: str, tokens: int, nano_usd: int) -> None:
         """Count what a claim used and give back the rest."""
 
+    def settled_before(self, claim: Claim, at_s: float) -> None:
+        """Count a claim that an earlier process settled, unless it is counted. amounts: what it used, not what it held.
+
+        at_s: when it was granted.
+        """
+
     def release(self, claim_id: str) -> None:
         """Give back all of a claim."""
 

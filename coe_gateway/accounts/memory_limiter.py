@@ -91,6 +91,9 @@ class MemoryLimiter:
         if self._queues:
             self._wake(claim)
 
+    def settled_before(self, claim: Claim, at_s: float) -> None:
+        """Nothing: the seeds count it."""
+
     def release(self, claim_id: str) -> None:
         """Give back all of a claim."""
         self.settle(claim_id, 0, 0)

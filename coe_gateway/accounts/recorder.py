@@ -22,8 +22,8 @@ _SLOWEST_RETRY_S: Final = 5.0
 class Recorder:
     """Rows wait in memory until the book has them, however long it is away; the journal keeps them meanwhile.
 
-    What an earlier process left in the journal comes first. may_lose: go on when the journal does not take a
-    reservation; a crash loses it then.
+    recovered: what an earlier process left in the journal; it comes first. may_lose: go on when the journal does not
+    take a reservation; a crash loses it then.
     """
 
     def __init__(self, book: Book, journal: Journal, flush_s: float, *, may_lose: bool) -> None:
@@ -31,7 +31,8 @@ class Recorder:
         self._journal = journal
         self._flush_s = flush_s
         self._may_lose = may_lose
-        self._rows = journal.recover()
+        self.recovered = tuple(journal.recover())
+        self._rows = list(self.recovered)
         self._one_at_a_time = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self.reachable = True

@@ -69,7 +69,7 @@ class AccountsSettings(Entry):
     )
     flush_s: PositiveFloat = Field(default=0.1, description="between two writes of the ledger")
     refresh_s: PositiveFloat = Field(default=1.0, description="between two looks whether keys changed elsewhere")
-    store_timeout_s: PositiveFloat = Field(default=0.25, description="the longest a request waits for Redis")
+    store_timeout_s: PositiveFloat = Field(default=0.5, description="the longest a request waits for Redis")
     journal_max_bytes: ByteSize = Field(
         default=ByteSize(64 * _MiB), gt=0, description="what may wait for the database; beyond it, `if_down.ledger`"
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from coe_gateway.accounts.book import first_of_each
 from coe_gateway.accounts.types import ApiKey, Team, Total, UsageRow, Window
 from coe_gateway.accounts.windows import DAY_S, window_start
 from experts.errors import AccountsUnavailable
@@ -44,7 +45,7 @@ CREATE TEMP TABLE batch AS SELECT {_LIST} FROM ledger WHERE 0;
 """  # noqa: S608 - see above
 _INTO_BATCH: Final = f"""
 INSERT INTO batch SELECT {_FROM_JSON} FROM json_each(?)
-WHERE json_extract(value, '$.id') NOT IN (SELECT id FROM ledger) GROUP BY json_extract(value, '$.id')
+WHERE json_extract(value, '$.id') NOT IN (SELECT id FROM ledger)
 """  # noqa: S608 - see above
 _INTO_LEDGER: Final = f"INSERT INTO ledger ({_LIST}) SELECT {_LIST} FROM batch"  # noqa: S608 - see above
 _INTO_TOTALS: Final = f"""
@@ -110,7 +111,7 @@ class SqliteBook:
 
         One statement takes them all, so that the thread holds the interpreter's lock for moments only.
         """
-        document = msgspec.json.encode(rows).decode()
+        document = msgspec.json.encode(first_of_each(rows)).decode()
 
         def write(db: sqlite3.Connection) -> None:
             db.execute("DELETE FROM batch")

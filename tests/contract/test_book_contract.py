@@ -10,6 +10,7 @@ import pytest
 
 from coe_gateway.accounts.book import Book
 from coe_gateway.accounts.keys import new_key, new_team
+from coe_gateway.accounts.postgres_book import PostgresBook
 from coe_gateway.accounts.sqlite_book import SqliteBook
 from coe_gateway.accounts.types import Limits, RowState, Total, UsageRow, Window
 from tests.accounts_cases import NOON, row
@@ -18,9 +19,14 @@ HASH_KEY = b"0123456789abcdef"
 DAY_S = 86_400
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgresql"])
 async def book(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Book]:
-    opened: Book = {"sqlite": lambda: SqliteBook(tmp_path / "accounts.sqlite3")}[request.param]()
+    opened: Book
+    if request.param == "sqlite":
+        opened = SqliteBook(tmp_path / "accounts.sqlite3")
+    else:
+        database = request.getfixturevalue("database")
+        opened = PostgresBook(database.url, database.schema, alone=False)
     await opened.open()
     yield opened
     await opened.close()

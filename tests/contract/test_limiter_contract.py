@@ -9,7 +9,10 @@ import pytest
 
 from coe_gateway.accounts.limiter import Limiter
 from coe_gateway.accounts.memory_limiter import MemoryLimiter
-from coe_gateway.accounts.types import Claim
+from coe_gateway.accounts.redis_limiter import RedisLimiter
+from coe_gateway.accounts.redis_link import RedisLink
+from coe_gateway.accounts.settings import StoreDownSettings
+from coe_gateway.accounts.types import Claim, Total
 from experts.errors import LimitReached, QuotaExhausted, RateLimited
 from tests.accounts_cases import Clock, claim, subject
 
@@ -21,14 +24,22 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["memory"])
+@pytest.fixture(params=["memory", "redis"])
 async def make(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[Make]:
     made: list[Limiter] = []
+
+    async def none(_: str) -> list[Total]:
+        return []
+
+    async def redis(wait_s: float = 0.0) -> Limiter:
+        server = request.getfixturevalue("redis_server")
+        link = RedisLink(server.url, server.prefix(), 2.0)
+        return RedisLimiter(link, none, StoreDownSettings(), wait_s=wait_s, lease_s=60.0, now=clock)
 
     async def memory(wait_s: float = 0.0) -> Limiter:
         return MemoryLimiter(wait_s, clock)
 
-    kinds = {"memory": memory}
+    kinds = {"memory": memory, "redis": redis}
 
     async def one(wait_s: float = 0.0) -> Limiter:
         made.append(await kinds[request.param](wait_s))
@@ -37,6 +48,12 @@ async def make(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[Ma
     yield one
     for limiter in made:
         await limiter.close()
+
+
+async def told(limiter: Limiter) -> None:
+    """What ended is known where it is counted."""
+    while getattr(limiter, "pending", 0):
+        await asyncio.sleep(0.002)
 
 
 async def refused(limiter: Limiter, asked: Claim) -> LimitReached:
@@ -50,8 +67,10 @@ async def test_what_is_spent_counts_and_what_is_held_and_not_spent_comes_back(ma
     await limiter.reserve(claim("a", key, tokens=60))
     assert (await refused(limiter, claim("b", key, tokens=41))).retry_after_s == 1
     limiter.settle("a", 10, 0)
+    await told(limiter)
     await limiter.reserve(claim("c", key, tokens=90))
     limiter.release("c")
+    await told(limiter)
     error = await refused(limiter, claim("d", key, tokens=91))
     assert error.limit == "tokens_total"
     assert error.retry_after_s is None
@@ -64,6 +83,7 @@ async def test_a_refusal_names_the_limit_its_owner_and_its_state(make: Make) -> 
     key, team = subject("ci", rpm=10), subject("devs", usd_per_day=0.000_001)
     await limiter.reserve(claim("a", key, team, nano_usd=600))
     limiter.settle("a", 5, 600)
+    await told(limiter)
     error = await refused(limiter, claim("b", key, team, nano_usd=600))
     assert isinstance(error, QuotaExhausted)
     assert error.limit == "usd_per_day"
@@ -80,6 +100,7 @@ async def test_a_claim_refused_by_one_subject_holds_nothing_of_the_other(make: M
     await refused(limiter, claim("c", key, team, tokens=60))
     await limiter.reserve(claim("d", key, team, tokens=50))
     limiter.settle("d", 50, 0)
+    await told(limiter)
     await limiter.reserve(claim("e", key, tokens=50))
 
 
@@ -103,6 +124,7 @@ async def test_what_is_settled_counts_where_it_was_granted(make: Make, clock: Cl
     await limiter.reserve(claim("b", key, tokens=100))
     limiter.settle("a", 100, 0)
     limiter.settle("b", 1, 0)
+    await told(limiter)
     await limiter.reserve(claim("c", key, tokens=99))
 
 
@@ -154,6 +176,7 @@ async def test_a_waiter_whose_request_is_given_up_leaves_no_hold(make: Make) -> 
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
     limiter.release("a")
+    await told(limiter)
     await limiter.reserve(claim("c", key, tokens=10))
 
 

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from coe_gateway.access_log import AccessLog
 from coe_gateway.accounts.opening import build_accounts
 from coe_gateway.admission import Admission
-from coe_gateway.errors import error_response
+from coe_gateway.errors import error_response, http_error
 from coe_gateway.gateway import Gateway
 from coe_gateway.metrics import Metrics
 from coe_gateway.openapi import openapi_document
@@ -28,7 +28,7 @@ from coe_gateway.routes.health import HealthEndpoint
 from coe_gateway.routes.models import ModelsEndpoint
 from coe_gateway.routes.reload import ReloadEndpoint
 from coe_gateway.settings import resolve_secret, weights_dir
-from coe_gateway.wire import ChatRequest, CompletionRequest, ErrorBody, ErrorDetail
+from coe_gateway.wire import ChatRequest, CompletionRequest
 from experts.backends.canned import CannedBackend
 from experts.backends.echo import EchoBackend
 from experts.backends.llama_cpp import LlamaCppBackend
@@ -176,7 +176,7 @@ def build_app(gateway: Gateway) -> ASGIApp:
             Route("/metrics", health.metrics, methods=["GET"]),
             Route("/openapi.json", openapi, methods=["GET"]),
         ],
-        exception_handlers={HTTPException: _http_error, Exception: _unexpected},
+        exception_handlers={HTTPException: http_error, Exception: _unexpected},
     )
 
     others.router.redirect_slashes = False  # it would redirect to whatever host the request names
@@ -213,16 +213,6 @@ def _backend(
     if spec.weights is not None:
         return LlamaCppBackend(spec, session, store.path_of(spec.weights))
     return EchoBackend(spec)
-
-
-async def _http_error(_: Request, error: Exception) -> Response:
-    """Unknown paths and methods, in the shape of every other error."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "http_error")
-    detail = str(error.detail) if isinstance(error, HTTPException) else "internal error"
-    body = msgspec.json.encode(ErrorBody(ErrorDetail(detail, "invalid_request_error", None, code)))
-    return Response(body, status, headers, "application/json")
 
 
 async def _unexpected(_: Request, error: Exception) -> Response:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from coe_gateway.wire import ErrorBody, ErrorDetail
@@ -17,6 +18,7 @@ from experts.errors import (
     ClientLeft,
     CoeError,
     ConfigError,
+    Conflict,
     DeadlineExceeded,
     ExpertRefused,
     ExpertStartFailed,
@@ -27,6 +29,7 @@ from experts.errors import (
     InvalidRequest,
     LimitReached,
     NotAllowed,
+    NotFound,
     NotReady,
     QueueFull,
     QuotaExhausted,
@@ -40,6 +43,9 @@ from experts.errors import (
     UnknownExpert,
     UnsupportedField,
 )
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
 
 _INVALID: Final = "invalid_request_error"
 _LIMIT: Final = "rate_limit_error"
@@ -62,6 +68,8 @@ WIRE_ERRORS: Final[dict[type[CoeError], Wire]] = {
     Unauthorized: Wire(401, "authentication_error", "invalid_api_key"),
     NotAllowed: Wire(403, "permission_error", "not_allowed"),
     UnknownExpert: Wire(404, _INVALID, "model_not_found"),
+    NotFound: Wire(404, _INVALID, "not_found"),
+    Conflict: Wire(409, _INVALID, "conflict"),
     BodyTooLarge: Wire(413, _INVALID, "request_too_large"),
     QueueFull: Wire(429, _LIMIT, "queue_full", retry_after_s=1),
     QuotaExhausted: Wire(429, "insufficient_quota", "insufficient_quota"),
@@ -115,3 +123,13 @@ def error_response(error: Exception) -> Response:
     wire = wire_of(error)
     headers = {"retry-after": str(wire.retry_after_s)} if wire.retry_after_s is not None else None
     return Response(error_body(error), wire.status, headers, "application/json")
+
+
+async def http_error(_: Request, error: Exception) -> Response:
+    """Unknown paths and methods, in the shape of every other error."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "http_error")
+    detail = str(error.detail) if isinstance(error, HTTPException) else "internal error"
+    body = msgspec.json.encode(ErrorBody(ErrorDetail(detail, "invalid_request_error", None, code)))
+    return Response(body, status, headers, "application/json")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import ByteSize, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from coe_gateway.accounts.settings import AccountsSettings  # noqa: TC001 - pydantic reads annotations
+from coe_gateway.admin.settings import AdminSettings  # noqa: TC001 - as above
 from coe_gateway.litellm_config import translate
 from experts.config_file import ConfigDocument, KeyPath, dotted, read_config
 from experts.errors import ConfigError, InvalidConfig
@@ -185,6 +186,7 @@ class Settings(Entry):
     residency: ResidencySettings = ResidencySettings()
     experts: tuple[ExpertEntry, ...] = Field(min_length=1, description="the experts")
     accounts: AccountsSettings | None = Field(default=None, description="none: no keys but gateway.api_keys, no limits")
+    admin: AdminSettings | None = Field(default=None, description="none: no admin port")
     router: RouterSettings | None = Field(default=None, description="none: every request must name its expert")
     weights_dir: Path | None = Field(
         default=None, description="default: coe-gateway/weights in the user's cache folder"
@@ -199,6 +201,8 @@ class Settings(Entry):
             if expert_id == "auto" or expert_id.startswith("coe/"):
                 raise ConfigError(f"experts[{i}].id", expert_id, "`auto` and `coe/...` are the router's names")
         _check_residency(self.residency, known)
+        if self.admin is not None and self.accounts is None and not self.gateway.api_keys:
+            raise ConfigError("admin", None, "needs `accounts`, or `gateway.api_keys`: it is not open to everybody")
         if self.router is not None:
             own = self.router.category_examples()
             categories = None if self.router.artifact else [category.name for category in own]

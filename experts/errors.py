@@ -10,7 +10,9 @@ CoeError
 │   ├── UnknownExpert      no expert or profile of that name
 │   ├── BodyTooLarge       more bytes than the gateway reads
 │   ├── Unauthorized       no key, or a wrong one
-│   └── NotAllowed         the key's scope does not include this
+│   ├── NotAllowed         the key's scope does not include this
+│   ├── NotFound           no key, team or expert of that id
+│   └── Conflict           it cannot be done as things stand
 ├── CapacityError          not now
 │   ├── QueueFull          the bounded queue is full
 │   ├── NotReady           the gateway is still loading
@@ -112,6 +114,14 @@ class Unauthorized(RequestError):
 
 class NotAllowed(RequestError):
     """The key is good, but its scope does not include this."""
+
+
+class NotFound(RequestError):
+    """No key, team or expert of that id."""
+
+
+class Conflict(RequestError):
+    """It cannot be done as things stand."""
 
 
 class CapacityError(CoeError):

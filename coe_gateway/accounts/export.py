@@ -18,10 +18,12 @@ COLUMNS: Final = ("time", "cost_usd", *UsageRow.__struct_fields__)
 _FORMULA: Final = frozenset("=+-@\t\r")
 
 
-async def export(rows: AsyncIterator[UsageRow], out: TextIO, form: Literal["csv", "json"]) -> int:
+async def export(
+    rows: AsyncIterator[UsageRow], out: TextIO, form: Literal["csv", "json"], *, header: bool = True
+) -> int:
     """Write rows one by one and say how many; `time` and `cost_usd` are `at_s` and `nano_usd` as people read them."""
     writer = csv.writer(out, lineterminator="\n")
-    if form == "csv":
+    if form == "csv" and header:
         writer.writerow(COLUMNS)
     count = 0
     async for row in rows:

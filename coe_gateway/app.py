@@ -21,12 +21,14 @@ from coe_gateway.errors import error_response, http_error
 from coe_gateway.gateway import Gateway
 from coe_gateway.metrics import Metrics
 from coe_gateway.openapi import openapi_document
+from coe_gateway.protocols.anthropic import AnthropicDialect
 from coe_gateway.reload import RouterReloader
 from coe_gateway.routes.completions import CompletionEndpoint
 from coe_gateway.routes.decision import RouteEndpoint
 from coe_gateway.routes.health import HealthEndpoint
 from coe_gateway.routes.models import ModelsEndpoint
 from coe_gateway.routes.reload import ReloadEndpoint
+from coe_gateway.routes.translated import TranslatedEndpoint
 from coe_gateway.settings import resolve_secret, weights_dir
 from coe_gateway.wire import ChatRequest, CompletionRequest
 from experts.backends.canned import CannedBackend
@@ -163,6 +165,7 @@ def build_app(gateway: Gateway) -> ASGIApp:
     posts: dict[str, ASGIApp] = {
         "/v1/chat/completions": CompletionEndpoint(gateway, "/v1/chat/completions", ChatRequest),
         "/v1/completions": CompletionEndpoint(gateway, "/v1/completions", CompletionRequest),
+        "/v1/messages": TranslatedEndpoint(gateway, "/v1/messages", AnthropicDialect()),
         "/v1/route": RouteEndpoint(gateway, "/v1/route"),
         "/v1/router/reload": ReloadEndpoint(gateway, "/v1/router/reload"),
     }

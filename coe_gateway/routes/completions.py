@@ -20,6 +20,7 @@ from experts.errors import (
     ExpertError,
     ExpertRefused,
     NotReady,
+    StreamBroken,
     TierFull,
 )
 from experts.types import ExpertCall
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from coe_gateway.exchange import Exchange
     from coe_gateway.gateway import Gateway, Plan
     from coe_gateway.interruption import Interruptible
+    from coe_gateway.protocols.dialect import StreamTranslation
     from coe_gateway.wire import ChatRequest, CompletionRequest
     from experts.backend import ExpertReply
     from experts.types import ExpertId, ExpertSpec
@@ -45,6 +47,7 @@ class CompletionEndpoint(Endpoint):
 
     def __init__(self, gateway: Gateway, path: str, body_type: type[ChatRequest | CompletionRequest]) -> None:
         super().__init__(gateway, path)
+        self._expert_path = path
         self._decoder = msgspec.json.Decoder(body_type)
 
     async def answer(self, exchange: Exchange, interruptible: Interruptible, raw: bytes) -> None:
@@ -148,7 +151,7 @@ class CompletionEndpoint(Endpoint):
         charge = exchange.charge
         amendments = None if charge is None else charge.amendments
         data = outgoing(body, raw, backend.spec.model, amendments)
-        call = ExpertCall(self._path, data, bool(body.stream), exchange.ask)
+        call = ExpertCall(self._expert_path, data, bool(body.stream), exchange.ask)
         asked_s = perf_counter()
         lease = self._gateway.residency.lease(expert_id, exchange.session)
         async with lease as resident:
@@ -176,11 +179,19 @@ class CompletionEndpoint(Endpoint):
         name = ModelName(spec.id) if spec.model != spec.id else None
         if call.stream and reply.content_type.lower().startswith(_EVENT_STREAM):
             events = whole_events(reply.chunks(), spec.id, name)
-            await self._stream(exchange, events if attempt is None else attempt.events(events), reply, interruptible)
+            if attempt is not None:
+                events = attempt.events(events)
+            if exchange.translation is not None:
+                events = translated(events, exchange.translation.stream(spec.id))
+            await self._stream(exchange, events, reply, interruptible)
             return
         data = await reply.read()
         if attempt is not None:
             attempt.whole(data)
+        if exchange.translation is not None:
+            if call.stream:
+                raise StreamBroken(spec.id, "it was asked for a stream and gave none")
+            data, name = exchange.translation.whole(data, spec.id), None
         exchange.answered()
         await exchange.start(reply.content_type.encode("latin-1"), data if name is None else name.rewrite(data))
 
@@ -201,6 +212,14 @@ class CompletionEndpoint(Endpoint):
             await exchange.body(ready, more=True)
             interruptible.clear_deadline()  # silences are the backend's to judge
         await exchange.body(b"", more=False)
+
+
+async def translated(events: AsyncIterator[bytes], stream: StreamTranslation) -> AsyncIterator[bytes]:
+    """A stream of chat completions as one of another protocol. Raises: StreamBroken."""
+    async for ready in events:
+        if passing := stream.passed(ready):
+            yield passing
+    yield stream.end()
 
 
 def outgoing(

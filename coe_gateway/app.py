@@ -22,6 +22,7 @@ from coe_gateway.gateway import Gateway
 from coe_gateway.metrics import Metrics
 from coe_gateway.openapi import openapi_document
 from coe_gateway.protocols.anthropic import AnthropicDialect
+from coe_gateway.protocols.responses import ResponsesDialect
 from coe_gateway.reload import RouterReloader
 from coe_gateway.routes.completions import CompletionEndpoint
 from coe_gateway.routes.decision import RouteEndpoint
@@ -166,6 +167,7 @@ def build_app(gateway: Gateway) -> ASGIApp:
         "/v1/chat/completions": CompletionEndpoint(gateway, "/v1/chat/completions", ChatRequest),
         "/v1/completions": CompletionEndpoint(gateway, "/v1/completions", CompletionRequest),
         "/v1/messages": TranslatedEndpoint(gateway, "/v1/messages", AnthropicDialect()),
+        "/v1/responses": TranslatedEndpoint(gateway, "/v1/responses", ResponsesDialect()),
         "/v1/route": RouteEndpoint(gateway, "/v1/route"),
         "/v1/router/reload": ReloadEndpoint(gateway, "/v1/router/reload"),
     }

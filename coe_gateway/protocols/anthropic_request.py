@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 
 from experts.errors import InvalidRequest, UnsupportedField
 
@@ -58,7 +58,7 @@ class Turn(msgspec.Struct):
     content: str | list[Block]
 
 
-class Tool(msgspec.Struct):
+class AnthropicTool(msgspec.Struct):
     """A tool. type: those that Anthropic runs itself are refused."""
 
     name: Annotated[str, Meta(min_length=1, max_length=256)]
@@ -93,16 +93,16 @@ class MessagesRequest(msgspec.Struct, kw_only=True):
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_k: int | None = None
     stop_sequences: list[str] | None = None
-    tools: list[Tool] | None = None
+    tools: list[AnthropicTool] | None = None
     tool_choice: ToolChoice | None = None
     metadata: Metadata | None = None
     thinking: dict[str, Any] | None = None
-    container: object = None
-    context_management: object = None
-    mcp_servers: object = None
-    output_config: object = None
-    output_format: object = None
-    prefill: object = UNSET
+    container: Any = None
+    context_management: Any = None
+    mcp_servers: Any = None
+    output_config: Any = None
+    output_format: Any = None
+    prefill: Any = None
 
 
 _REFUSED: Final = ("container", "context_management", "mcp_servers", "output_config", "output_format", "prefill")
@@ -137,7 +137,7 @@ def chat_request(body: MessagesRequest) -> dict[str, Any]:
 
 def _refuse(body: MessagesRequest) -> None:
     for name in _REFUSED:
-        if not isinstance(value := getattr(body, name), UnsetType) and value:
+        if getattr(body, name):
             raise UnsupportedField(f"`{name}` has no counterpart in chat completions", name)
     if body.thinking is not None and body.thinking.get("type") not in {"disabled", None}:
         raise UnsupportedField("`thinking` has no counterpart in chat completions", "thinking")
@@ -187,7 +187,7 @@ def _result(block: ToolResult, where: str) -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": block.tool_use_id, "content": content}
 
 
-def _tool(tool: Tool, i: int) -> dict[str, Any]:
+def _tool(tool: AnthropicTool, i: int) -> dict[str, Any]:
     if tool.type not in {None, "custom"} or tool.input_schema is None:
         raise UnsupportedField(f"tools[{i}]: only tools with an input_schema are translated", f"tools[{i}].type")
     function: dict[str, Any] = {"name": tool.name, "parameters": tool.input_schema}

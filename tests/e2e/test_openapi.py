@@ -48,4 +48,4 @@ def test_schemathesis_finds_no_500_and_no_broken_promise(echo_gateway: Process, 
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=390,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    assert "Tested: 9" in done.stdout, done.stdout[-3000:]
+    assert "Tested: 11" in done.stdout, done.stdout[-3000:]

@@ -16,11 +16,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from coe_gateway.access_log import AccessLog
+from coe_gateway.accounts.opening import build_accounts
 from coe_gateway.admission import Admission
-from coe_gateway.errors import error_response
+from coe_gateway.errors import error_response, http_error
 from coe_gateway.gateway import Gateway
 from coe_gateway.metrics import Metrics
 from coe_gateway.openapi import openapi_document
+from coe_gateway.protocols.anthropic import AnthropicDialect
+from coe_gateway.protocols.responses import ResponsesDialect
 from coe_gateway.reload import RouterReloader
 from coe_gateway.retrieval.service import open_retrieval
 from coe_gateway.routes.completions import CompletionEndpoint
@@ -29,9 +32,10 @@ from coe_gateway.routes.health import HealthEndpoint
 from coe_gateway.routes.models import ModelsEndpoint
 from coe_gateway.routes.reload import ReloadEndpoint
 from coe_gateway.routes.retrieval_routes import retrieval_routes
+from coe_gateway.routes.translated import TranslatedEndpoint
 from coe_gateway.settings import resolve_secret, weights_dir
 from coe_gateway.vllm_experts import vllm_backends
-from coe_gateway.wire import ChatRequest, CompletionRequest, ErrorBody, ErrorDetail
+from coe_gateway.wire import ChatRequest, CompletionRequest
 from experts.backends.canned import CannedBackend
 from experts.backends.echo import EchoBackend
 from experts.backends.llama_cpp import LlamaCppBackend
@@ -118,7 +122,10 @@ async def open_gateway(
             key_digests=frozenset(sha256(key.encode()).digest() for key in keys),
             active=set(),
         )
-        metrics.export(gateway.admission, residency)
+        if settings.accounts is not None:
+            specs = [backend.spec for backend in backends.values()]
+            gateway.accounts = build_accounts(settings.accounts, specs, metrics, environ)
+        metrics.export(gateway.admission, residency, gateway.rows_waiting)
         if settings.retrieval is not None:
             gateway.retrieval = await running.enter_async_context(open_retrieval(settings.retrieval, store, environ))
         logging_requests = _logging_requests(gateway, settings)
@@ -127,6 +134,8 @@ async def open_gateway(
         finally:
             gateway.ready = False
             await _ended(logging_requests, gateway)
+            if gateway.accounts is not None:
+                await gateway.accounts.close()
             await residency.close()
             if gateway.router is not None:
                 gateway.router.close()
@@ -159,6 +168,8 @@ async def prepare(gateway: Gateway, settings: Settings, environ: Mapping[str, st
     if gateway.reloader is None:
         gateway.reloader = RouterReloader(gateway, settings, WeightStore(weights_dir(settings, environ)))
     await gateway.reloader.load()
+    if gateway.accounts is not None:
+        await gateway.accounts.start()
     gateway.residency.pin(map(ExpertId, settings.residency.pinned))
     await gateway.residency.preload([ExpertId(name) for name in settings.residency.preload])
     gateway.ready = True
@@ -179,6 +190,8 @@ def build_app(gateway: Gateway) -> ASGIApp:
     posts: dict[str, ASGIApp] = {
         "/v1/chat/completions": CompletionEndpoint(gateway, "/v1/chat/completions", ChatRequest),
         "/v1/completions": CompletionEndpoint(gateway, "/v1/completions", CompletionRequest),
+        "/v1/messages": TranslatedEndpoint(gateway, "/v1/messages", AnthropicDialect()),
+        "/v1/responses": TranslatedEndpoint(gateway, "/v1/responses", ResponsesDialect()),
         "/v1/route": RouteEndpoint(gateway, "/v1/route"),
         "/v1/router/reload": ReloadEndpoint(gateway, "/v1/router/reload"),
     }
@@ -193,7 +206,7 @@ def build_app(gateway: Gateway) -> ASGIApp:
             Route("/openapi.json", openapi, methods=["GET"]),
             *retrieval_routes(gateway),
         ],
-        exception_handlers={HTTPException: _http_error, Exception: _unexpected},
+        exception_handlers={HTTPException: http_error, Exception: _unexpected},
     )
 
     others.router.redirect_slashes = False  # it would redirect to whatever host the request names
@@ -230,16 +243,6 @@ def _backend(
     if spec.weights is not None:
         return LlamaCppBackend(spec, session, store.path_of(spec.weights), partial(store.check, spec.weights))
     return EchoBackend(spec)
-
-
-async def _http_error(_: Request, error: Exception) -> Response:
-    """Unknown paths and methods, in the shape of every other error."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "http_error")
-    detail = str(error.detail) if isinstance(error, HTTPException) else "internal error"
-    body = msgspec.json.encode(ErrorBody(ErrorDetail(detail, "invalid_request_error", None, code)))
-    return Response(body, status, headers, "application/json")
 
 
 async def _unexpected(_: Request, error: Exception) -> Response:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from coe_gateway.wire import ErrorBody, ErrorDetail
 from experts.errors import (
+    AccountsUnavailable,
     ArtifactCorrupt,
     ArtifactMismatch,
     BodyTooLarge,
     ClientLeft,
     CoeError,
     ConfigError,
+    Conflict,
     DeadlineExceeded,
     DocumentDamaged,
     DocumentEmpty,
@@ -30,8 +33,13 @@ from experts.errors import (
     InfeasibleBudget,
     InvalidConfig,
     InvalidRequest,
+    LimitReached,
+    NotAllowed,
+    NotFound,
     NotReady,
     QueueFull,
+    QuotaExhausted,
+    RateLimited,
     RequestError,
     RetrievalOff,
     ShuttingDown,
@@ -45,6 +53,9 @@ from experts.errors import (
     UnknownObject,
     UnsupportedField,
 )
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
 
 _INVALID: Final = "invalid_request_error"
 _LIMIT: Final = "rate_limit_error"
@@ -65,7 +76,10 @@ WIRE_ERRORS: Final[dict[type[CoeError], Wire]] = {
     InvalidRequest: Wire(400, _INVALID, "invalid_request"),
     UnsupportedField: Wire(400, _INVALID, "unsupported_field"),
     Unauthorized: Wire(401, "authentication_error", "invalid_api_key"),
+    NotAllowed: Wire(403, "permission_error", "not_allowed"),
     UnknownExpert: Wire(404, _INVALID, "model_not_found"),
+    NotFound: Wire(404, _INVALID, "not_found"),
+    Conflict: Wire(409, _INVALID, "conflict"),
     BodyTooLarge: Wire(413, _INVALID, "request_too_large"),
     UnknownObject: Wire(404, _INVALID, "not_found"),
     StorageQuota: Wire(403, _INVALID, "storage_quota_exceeded"),
@@ -76,12 +90,15 @@ WIRE_ERRORS: Final[dict[type[CoeError], Wire]] = {
     DocumentTooLarge: Wire(413, _INVALID, "file_too_large"),
     DocumentUnsupported: Wire(415, _INVALID, "file_unsupported"),
     QueueFull: Wire(429, _LIMIT, "queue_full", retry_after_s=1),
+    QuotaExhausted: Wire(429, "insufficient_quota", "insufficient_quota"),
+    RateLimited: Wire(429, _LIMIT, "rate_limit_exceeded"),
     ClientLeft: Wire(499, _INVALID, "client_left"),  # nobody is there to read it; the metrics are
     ExpertRefused: Wire(502, _SERVER, "expert_refused"),
     StreamBroken: Wire(502, _SERVER, "stream_broken"),
     NotReady: Wire(503, _SERVER, "not_ready", retry_after_s=1),
     ShuttingDown: Wire(503, _SERVER, "shutting_down", retry_after_s=5),
     StorageFailed: Wire(503, _SERVER, "storage_failed", retry_after_s=5),
+    AccountsUnavailable: Wire(503, _SERVER, "accounts_unavailable", retry_after_s=1),
     TierFull: Wire(503, _SERVER, "tier_full"),
     ExpertStartFailed: Wire(503, _SERVER, "expert_start_failed", retry_after_s=5),
     ExpertUnreachable: Wire(503, _SERVER, "expert_unreachable", retry_after_s=1),
@@ -102,14 +119,15 @@ ABOUT_THE_REQUEST: Final = frozenset({400, 413, 422, 429})
 
 
 def wire_of(error: Exception) -> Wire:
-    """The row of an error's nearest class; an expert's word on the request keeps its status."""
+    """The row of an error's nearest class; an expert's word on the request keeps its status, a limit says when."""
     if isinstance(error, ExpertRefused) and error.status in ABOUT_THE_REQUEST:
         kind = _LIMIT if error.status == 429 else _INVALID  # noqa: PLR2004 - Too Many Requests
         return Wire(error.status, kind, "expert_refused")
-    for cls in type(error).__mro__:
-        if issubclass(cls, CoeError) and (row := WIRE_ERRORS.get(cls)) is not None:
-            return row
-    return _UNEXPECTED
+    row = next((WIRE_ERRORS[cls] for cls in type(error).__mro__ if cls in WIRE_ERRORS), _UNEXPECTED)
+    if isinstance(error, LimitReached):
+        for_good = isinstance(error, QuotaExhausted) and error.retry_after_s is None
+        return replace(row, status=402 if for_good else row.status, retry_after_s=error.retry_after_s)
+    return row
 
 
 def error_body(error: Exception) -> bytes:
@@ -125,3 +143,13 @@ def error_response(error: Exception) -> Response:
     wire = wire_of(error)
     headers = {"retry-after": str(wire.retry_after_s)} if wire.retry_after_s is not None else None
     return Response(error_body(error), wire.status, headers, "application/json")
+
+
+async def http_error(_: Request, error: Exception) -> Response:
+    """Unknown paths and methods, in the shape of every other error."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "http_error")
+    detail = str(error.detail) if isinstance(error, HTTPException) else "internal error"
+    body = msgspec.json.encode(ErrorBody(ErrorDetail(detail, "invalid_request_error", None, code)))
+    return Response(body, status, headers, "application/json")

@@ -11,8 +11,8 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Final
 
 from coe_gateway.access_log import AccessRow
-from coe_gateway.errors import error_body, wire_of
-from coe_gateway.sse import error_event
+from coe_gateway.errors import wire_of
+from coe_gateway.protocols.dialect import OPENAI
 from experts.errors import BodyTooLarge, ClientLeft
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from coe_gateway.accounts.charge import Charge
+    from coe_gateway.accounts.keys import Account
     from coe_gateway.gateway import Plan
+    from coe_gateway.protocols.dialect import Dialect, Translation
 
 _REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{1,128}$")
 _JSON = b"application/json"
@@ -34,30 +37,9 @@ class Exchange:
     """The state of one HTTP exchange. Times are seconds of `perf_counter`."""
 
     __slots__ = (
-        "_send",
-        "_whole",
-        "ask",
-        "category",
-        "client",
-        "confidence",
-        "content_started",
-        "expert",
-        "fallback_reason",
-        "fan_out",
-        "first_byte_s",
-        "headers",
-        "lease_s",
-        "params",
-        "query",
-        "queue_s",
-        "received_s",
-        "request_id",
-        "retriever",
-        "route_s",
-        "session",
-        "status",
-        "supplement",
-        "swap_s",
+        "_send", "_whole", "account", "ask", "category", "charge", "client", "confidence", "content_started", "dialect",
+        "expert", "fallback_reason", "fan_out", "first_byte_s", "headers", "lease_s", "params", "query", "queue_s",
+        "received_s", "request_id", "retriever", "route_s", "session", "status", "supplement", "swap_s", "translation",
         "upstream_s",
     )  # fmt: skip
 
@@ -76,6 +58,10 @@ class Exchange:
         self.retriever = ""
         self.supplement = b""  # fields for the reply beside the expert's own, as a JSON object
         self.session: str | None = None
+        self.account: Account | None = None
+        self.charge: Charge | None = None
+        self.dialect: Dialect = OPENAI
+        self.translation: Translation | None = None
         self.confidence = 0.0
         self.fan_out: tuple[str, ...] = ()
         self.route_s = self.queue_s = self.lease_s = self.swap_s = self.upstream_s = self.first_byte_s = 0.0
@@ -159,14 +145,14 @@ class Exchange:
         if isinstance(error, ClientLeft):
             self.status = _NO_BODY_STATUS
             return
-        data = error_body(error)
         if self.content_started and self._whole:
             return  # its length is promised and its bytes are on their way: nothing can be added
         if self.content_started:
             with suppress(TimeoutError):  # the client may be the one that does not read
                 async with timeout(_FAREWELL_S):
-                    await self.body(error_event(data), more=False)
+                    await self.body(self.dialect.error_event(error), more=False)
             return
+        data = self.dialect.error_body(error)
         extra = [(b"retry-after", b"%d" % wire.retry_after_s)] if wire.retry_after_s is not None else []
         await self._start(wire.status, _JSON, extra, len(data))
         await self.body(data, more=False)

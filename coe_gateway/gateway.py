@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from coe_gateway.access_log import AccessLog
+    from coe_gateway.accounts.accounts import Accounts
+    from coe_gateway.accounts.keys import Account
     from coe_gateway.admission import Admission
     from coe_gateway.interruption import Interruptible
     from coe_gateway.metrics import Metrics
@@ -67,16 +69,27 @@ class Gateway:
     reloader: RouterReloader | None = None
     access_log: AccessLog | None = None
     retrieval: Retrieval | None = None
+    accounts: Accounts | None = None
 
-    def authorize(self, authorization: str) -> None:
-        """Check a bearer key. Comparing digests tells a guesser nothing of the key. Raises: Unauthorized."""
-        if not self.key_digests:
-            return
+    def authorize(self, authorization: str) -> Account | None:
+        """Check a bearer key, and give its account; None where no key is asked for, or it has no limits.
+
+        Comparing digests tells a guesser nothing of the key. Raises: Unauthorized; NotReady: keys are still loading.
+        """
+        if not self.key_digests and self.accounts is None:
+            return None
         scheme, _, key = authorization.partition(" ")
         if scheme.lower() != "bearer" or not key:
             raise Unauthorized("no API key: send `Authorization: Bearer <key>`")
-        if sha256(key.strip().encode()).digest() not in self.key_digests:
-            raise Unauthorized("the API key is not valid")
+        if sha256(key.strip().encode()).digest() in self.key_digests:
+            return None
+        if self.accounts is not None:
+            return self.accounts.account(key.strip())
+        raise Unauthorized("the API key is not valid")
+
+    def rows_waiting(self) -> int:
+        """Rows of the ledger that are not in the database yet."""
+        return 0 if self.accounts is None else self.accounts.rows_waiting
 
     def tenant_of(self, authorization: str) -> str:
         """Whose collections a request sees: those of its key, or everybody's where no key is asked for."""

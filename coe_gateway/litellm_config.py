@@ -70,11 +70,14 @@ def _expert(document: ConfigDocument, i: int, item: object, problems: list[Confi
 
 def _model_info(document: ConfigDocument, i: int, info: object, problems: list[ConfigError]) -> dict[str, object]:
     known = {"params_b": "total_params_b", "context_window": "context_tokens", "description": "description"}
-    ignored = {"id", "mode", "input_cost_per_token", "output_cost_per_token", "capabilities"}
+    prices = {"input_cost_per_token": "input_price", "output_cost_per_token": "output_price"}
+    ignored = {"id", "mode", "capabilities"}
     expert: dict[str, object] = {}
     for key, value in info.items() if isinstance(info, dict) else ():
         if key in known:
             expert[known[key]] = value
+        elif key in prices:
+            expert[prices[key]] = round(value * 1e6, 6) if isinstance(value, int | float) else value
         elif key not in ignored:
             problems.append(_problem(document, ("model_list", i, "model_info", key), "has no counterpart here"))
     return expert

@@ -28,12 +28,16 @@ class Metrics:
         # Looking a child up by its labels costs more than counting: the ones on every request's path are kept.
         self._answered: dict[tuple[str, str, int], Counter] = {}
         self._timed: dict[str, tuple[Histogram, Histogram]] = {}
+        self._spent: dict[str, tuple[Counter, Counter, Counter]] = {}
         self.requests = self._counter("coe_requests_total", "Requests answered", "route", "expert", "status")
         self.decisions = self._counter("coe_route_decisions_total", "Routing decisions", "category", "expert", "reason")
         self.fallbacks = self._counter("coe_fallbacks_total", "Attempts that failed and went on", "expert", "code")
         self.swaps = self._counter("coe_swaps_total", "Experts loaded, unloaded and staged", "expert", "direction")
         leases = self._counter("coe_leases_total", "Requests that got their expert, ready or loaded for them", "start")
         self.leases = {cold: leases.labels("cold" if cold else "hot") for cold in (False, True)}
+        self.limits_reached = self._counter("coe_limits_reached_total", "Requests that a key's limit refused", "limit")
+        self.tokens = self._counter("coe_tokens_total", "Tokens used by keys of accounts", "expert", "kind")
+        self.cost = self._counter("coe_cost_usd_total", "What they cost", "expert")
         self.ttft = self._histogram("coe_ttft_seconds", "Request received to first byte sent", _SLOW, "expert")
         self.duration = self._histogram("coe_request_seconds", "Request received to last byte sent", _SLOW, "expert")
         self.overhead = self._histogram("coe_overhead_seconds", "Time the gateway itself took", _FAST)
@@ -41,8 +45,11 @@ class Metrics:
         self.queue = self._histogram("coe_queue_seconds", "Time in queues", _SLOW)
         self.swap = self._histogram("coe_swap_seconds", "Time a load, an unload or a staging took", _SLOW, "direction")
 
-    def export(self, admission: Admission, residency: ResidencyManager) -> None:
-        """Export values that are read when they are asked for."""
+    def export(
+        self, admission: Admission, residency: ResidencyManager, rows_waiting: Callable[[], int] = lambda: 0
+    ) -> None:
+        """Export values that are read when they are asked for. rows_waiting: of the ledger, 0 where there is none."""
+        self._gauge("coe_ledger_rows_waiting", "Rows that the database does not have yet", rows_waiting)
         self._gauge("coe_requests_in_flight", "Requests being served", lambda: admission.in_flight)
         self._gauge("coe_requests_queued", "Requests waiting for a place", lambda: admission.queued)
         self._gauge("coe_leases_waiting", "Requests waiting for an expert to be loaded", lambda: residency.waiting)
@@ -79,6 +86,16 @@ class Metrics:
             children = self._timed[expert] = (self.ttft.labels(expert), self.duration.labels(expert))
         children[0].observe(ttft_s)
         children[1].observe(duration_s)
+
+    def spent(self, expert: str, prompt_tokens: int, output_tokens: int, nano_usd: int) -> None:
+        """Count what a request of an account used."""
+        children = self._spent.get(expert)
+        if children is None:
+            tokens = self.tokens.labels(expert, "prompt"), self.tokens.labels(expert, "output")
+            children = self._spent[expert] = (*tokens, self.cost.labels(expert))
+        children[0].inc(prompt_tokens)
+        children[1].inc(output_tokens)
+        children[2].inc(nano_usd / 1e9)
 
     def swapped(self, expert_id: ExpertId, direction: str, seconds: float) -> None:
         """Count one load or unload."""

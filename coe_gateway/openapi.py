@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 
 from coe_gateway import __version__, retrieval_openapi
+from coe_gateway.protocols.anthropic_request import MessagesRequest
+from coe_gateway.protocols.responses_request import ResponsesRequest
 from coe_gateway.wire import (
     ChatRequest,
     CompletionRequest,
@@ -23,6 +25,8 @@ _REF = "#/components/schemas/{name}"
 _TYPES = (
     ChatRequest,
     CompletionRequest,
+    MessagesRequest,
+    ResponsesRequest,
     RouteRequest,
     RouteDecision,
     Reloaded,
@@ -36,9 +40,11 @@ _REFUSED = {"409": "The artifact cannot be used; the router stays as it was"}
 _ERRORS = {
     "400": "A field is missing, wrong, or asks for what the expert lacks",
     "401": "No key, or a wrong one",
+    "402": "A budget that no time renews is used up",
+    "403": "The key's scope does not include this",
     "404": "No such model",
     "413": "The body is too large",
-    "429": "The queue is full",
+    "429": "The queue is full, or a limit of the key is reached; Retry-After says for how long",
     "502": "The expert failed",
     "503": "The expert cannot be loaded or reached, or the gateway is shutting down",
     "504": "No answer in time",
@@ -66,6 +72,10 @@ def openapi_document() -> dict[str, Any]:
         "paths": {
             "/v1/chat/completions": {"post": _post("chat", "A chat completion", schema["ChatRequest"], completion)},
             "/v1/completions": {"post": _post("complete", "A completion", schema["CompletionRequest"], completion)},
+            "/v1/messages": {
+                "post": _post("messages", "A message, Anthropic's way", schema["MessagesRequest"], completion)
+            },
+            "/v1/responses": {"post": _post("respond", "A response", schema["ResponsesRequest"], completion)},
             "/v1/route": {
                 "post": _post(
                     "route", "The routing decision only", schema["RouteRequest"], _json(schema["RouteDecision"])

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from coe_gateway.admin.app import build_admin_app
 from coe_gateway.app import build_app, open_gateway, own_schedule, prepare
 from experts.errors import ConfigError, InvalidConfig, ShuttingDown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from types import FrameType
+
+    from starlette.types import ASGIApp
 
     from coe_gateway.app import Schedule
     from coe_gateway.gateway import Gateway
@@ -40,6 +43,11 @@ class DrainingServer(uvicorn.Server):
         if self._drain is not None or not self.started:
             super().handle_exit(sig, frame)
         else:
+            self.drain()
+
+    def drain(self) -> None:
+        """Drain, then exit, as the first signal does."""
+        if self._drain is None:
             self._drain = asyncio.get_running_loop().create_task(self._drain_then_exit())
 
     async def _drain_then_exit(self) -> None:
@@ -64,31 +72,51 @@ async def serve(
     schedule: Schedule = own_schedule,
 ) -> None:
     """Serve until a signal. Raises: InvalidConfig: the address cannot be had; ConfigError, SourceUnavailable."""
-    listener = _listen(settings)
+    listener = _listen("gateway", settings.gateway.host, settings.gateway.port)
     host, port = listener.getsockname()[:2]
     async with open_gateway(settings, environ, schedule) as gateway:
-        config = uvicorn.Config(
-            build_app(gateway), log_config=None, access_log=False, lifespan="off", loop="none", http="httptools",
-            server_header=False, date_header=False,
-            proxy_headers=False, timeout_graceful_shutdown=int(_FAREWELL_S), backlog=_BACKLOG,
-        )  # fmt: skip
-        server = DrainingServer(config, gateway)
+        server = DrainingServer(_uvicorn(build_app(gateway)), gateway)
         loading = asyncio.create_task(prepare(gateway, settings, environ))
         loading.add_done_callback(lambda task: setattr(server, "should_exit", _failed(task) or server.should_exit))
         on_listening(f"http://{host}:{port}")
-        await server.serve(sockets=[listener])
+        async with _admin_port(settings, gateway, server):
+            await server.serve(sockets=[listener])
         if not loading.done():
             loading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await loading
 
 
+@contextlib.asynccontextmanager
+async def _admin_port(settings: Settings, gateway: Gateway, server: DrainingServer) -> AsyncIterator[None]:
+    """Serve the admin port beside the gateway, if it is set. Raises: InvalidConfig: its address cannot be had."""
+    if settings.admin is None:
+        yield
+        return
+    listener = _listen("admin", settings.admin.host, settings.admin.port)
+    _log.info("admin port: http://%s:%d/admin", *listener.getsockname()[:2])
+    admin = uvicorn.Server(_uvicorn(build_admin_app(gateway, server.drain)))
+    serving = asyncio.create_task(admin._serve(sockets=[listener]))  # noqa: SLF001 - `serve` would take the signals too
+    try:
+        yield
+    finally:
+        admin.should_exit = True
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+def _uvicorn(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="off", loop="none", http="httptools",
+        server_header=False, date_header=False,
+        proxy_headers=False, timeout_graceful_shutdown=int(_FAREWELL_S), backlog=_BACKLOG,
+    )  # fmt: skip
+
+
 def _failed(task: asyncio.Task[None]) -> bool:
     return not task.cancelled() and task.exception() is not None
 
 
-def _listen(settings: Settings) -> socket.socket:
-    host, port = settings.gateway.host, settings.gateway.port
+def _listen(section: str, host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -97,7 +125,7 @@ def _listen(settings: Settings) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        problem = ConfigError("gateway.port", port, f"cannot listen on {host}: {error.strerror or error}")
+        problem = ConfigError(f"{section}.port", port, f"cannot listen on {host}: {error.strerror or error}")
         raise InvalidConfig("the configuration", [problem]) from error
     listener.set_inheritable(False)
     return listener

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import ByteSize, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from coe_gateway.accounts.settings import AccountsSettings  # noqa: TC001 - pydantic reads annotations
+from coe_gateway.admin.settings import AdminSettings  # noqa: TC001 - as above
 from coe_gateway.engine_settings import EngineSettings, check_adapters
 from coe_gateway.litellm_config import translate
 from coe_gateway.minilm_files import MINILM, MINILM_TOKENIZER
@@ -144,6 +146,8 @@ class Settings(Entry):
     gateway: GatewaySettings = GatewaySettings()
     residency: ResidencySettings = ResidencySettings()
     experts: tuple[ExpertEntry, ...] = Field(min_length=1, description="the experts")
+    accounts: AccountsSettings | None = Field(default=None, description="none: no keys but gateway.api_keys, no limits")
+    admin: AdminSettings | None = Field(default=None, description="none: no admin port")
     router: RouterSettings | None = Field(default=None, description="none: every request must name its expert")
     retrieval: RetrievalSettings | None = Field(default=None, description="none: the gateway keeps no documents")
     weights_dir: Path | None = Field(
@@ -161,6 +165,8 @@ class Settings(Entry):
                 raise ConfigError(f"experts[{i}].id", expert_id, "`auto` and `coe/...` are the router's names")
         check_residency(self.residency, self.experts)
         check_adapters(self.experts)
+        if self.admin is not None and self.accounts is None and not self.gateway.api_keys:
+            raise ConfigError("admin", None, "needs `accounts`, or `gateway.api_keys`: it is not open to everybody")
         if self.router is not None:
             own = self.router.category_examples()
             categories = None if self.router.artifact else [category.name for category in own]
@@ -269,6 +275,8 @@ def _problem(document: ConfigDocument, item: Mapping[str, object]) -> ConfigErro
         message, value = "is missing", None
     elif kind == "string_pattern_mismatch" and "os" in message and "environ" in message:
         message, value = "must be a reference such as os.environ/NAME, not the secret itself", "..."
+    elif kind == "value_error" and "os.environ/" in message:
+        value = "..."
     if isinstance(value, dict | list):
         value = None
     return ConfigError(dotted(key), value, message, line=document.line_of(key))

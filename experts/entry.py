@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from experts.types import ExpertId, ExpertSpec, Feature
 
+MAX_PRICE = 1_000_000  # a dollar a token: more is a mistake
 EXPERT_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")
 
 
@@ -26,6 +27,10 @@ class NamedEntry(Entry):
     context_tokens: PositiveInt | None = Field(default=None, description="its context window, prompt and answer")
     total_params_b: PositiveFloat | None = Field(default=None, description="its parameters, in billions")
     active_params_b: PositiveFloat | None = Field(default=None, description="those active per token, in billions")
+    input_price: NonNegativeFloat = Field(default=0.0, le=MAX_PRICE, description="USD per million tokens of the prompt")
+    output_price: NonNegativeFloat = Field(
+        default=0.0, le=MAX_PRICE, description="USD per million tokens of the answer"
+    )
     device: NonNegativeInt | None = Field(
         default=None, description="the device whose budget it takes, from 0; default: any that has room"
     )
@@ -40,5 +45,7 @@ class NamedEntry(Entry):
             context_tokens=self.context_tokens,
             total_params_b=self.total_params_b,
             active_params_b=self.active_params_b or self.total_params_b,
+            input_price=self.input_price,
+            output_price=self.output_price,
             **{"device": self.device, **more},  # type: ignore[arg-type]
         )

@@ -19,6 +19,9 @@ CoeError
 │       ├── DocumentTooLarge     more bytes, pages or text, packed or unpacked, than are taken
 │       ├── DocumentEncrypted    it wants a password
 │       └── DocumentDamaged      it is not what it begins as
+│   ├── NotAllowed         the key's scope does not include this
+│   ├── NotFound           no key, team or expert of that id
+│   └── Conflict           it cannot be done as things stand
 ├── CapacityError          not now
 │   ├── QueueFull          the bounded queue is full
 │   ├── NotReady           the gateway is still loading
@@ -26,6 +29,10 @@ CoeError
 │   ├── DeadlineExceeded   no answer within the request's time
 │   ├── ClientLeft         the caller hung up before the answer was complete
 │   ├── StorageFailed      the disk or the database does not take what is to be kept
+│   ├── LimitReached       a limit has no room for this request
+│   │   ├── QuotaExhausted a budget of the key or its team
+│   │   └── RateLimited    how fast the key or its team may ask
+│   ├── AccountsUnavailable  limits or the ledger cannot be reached, and the settings say to refuse then
 │   └── TierFull           an expert does not fit its tier, even with every idle expert gone
 ├── ExpertError            an expert failed
 │   ├── ExpertStartFailed  it could not be loaded
@@ -159,6 +166,18 @@ class DocumentDamaged(DocumentError):
     """The file is not what it begins as."""
 
 
+class NotAllowed(RequestError):
+    """The key is good, but its scope does not include this."""
+
+
+class NotFound(RequestError):
+    """No key, team or expert of that id."""
+
+
+class Conflict(RequestError):
+    """It cannot be done as things stand."""
+
+
 class CapacityError(CoeError):
     """The request is fine but cannot be served now."""
 
@@ -185,6 +204,26 @@ class ClientLeft(CapacityError):
 
 class StorageFailed(CapacityError):
     """The disk or the database does not take what is to be kept."""
+
+
+class LimitReached(CapacityError):
+    """A limit has no room; `limit` is its name, `retry_after_s` when it will have, None if time alone does not help."""
+
+    def __init__(self, message: str, limit: str, retry_after_s: int | None) -> None:
+        self.limit, self.retry_after_s = limit, retry_after_s
+        super().__init__(message)
+
+
+class QuotaExhausted(LimitReached):
+    """A budget of the key or its team has no room for this; 429 if it will have, 402 if time alone does not help."""
+
+
+class RateLimited(LimitReached):
+    """The key or its team asks faster than it may."""
+
+
+class AccountsUnavailable(CapacityError):
+    """Limits or the ledger cannot be reached, and the settings say to refuse then."""
 
 
 class TierFull(CapacityError):

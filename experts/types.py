@@ -49,7 +49,8 @@ class ExpertSpec:
     and working memory together; 0 for an expert that runs elsewhere. host_bytes: what a staged copy of its weights
     takes of host memory, beside the former; 0 for an expert that cannot be staged. sleeps: what is staged is its
     engine, asleep, so it is staged before it is first started, or leaving the device would end its engine. device:
-    the only one that it can be on; None: any. options: what only its backend understands.
+    the only one that it can be on; None: any. input_price, output_price: USD per million tokens of the prompt and of
+    the answer. options: what only its backend understands.
     """
 
     id: ExpertId
@@ -64,6 +65,8 @@ class ExpertSpec:
     context_tokens: int | None = None
     total_params_b: float | None = None
     active_params_b: float | None = None
+    input_price: float = 0.0
+    output_price: float = 0.0
     weights: WeightsSpec | None = None
     options: Mapping[str, object] = field(default_factory=dict)
 

@@ -99,6 +99,15 @@ class ResidencyManager:
         """Never evict these once they are loaded."""
         self._scheduler.pinned.update(expert_ids)
 
+    def unpin(self, expert_ids: Iterable[ExpertId]) -> None:
+        """Let these be evicted again."""
+        self._scheduler.pinned.difference_update(expert_ids)
+
+    @property
+    def pinned(self) -> frozenset[ExpertId]:
+        """Who is never evicted."""
+        return frozenset(self._scheduler.pinned)
+
     async def preload(self, expert_ids: Sequence[ExpertId]) -> None:
         """Have experts where they fit, the first the nearest, one move after the other; returns when it is done."""
         for expert_id, tier in self._scheduler.placement(expert_ids):

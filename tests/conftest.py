@@ -12,6 +12,7 @@ import pytest
 from coe_gateway.settings import Settings, load_settings, weights_dir
 from experts.types import ExpertId, ExpertSpec, WeightsSpec
 from experts.weights import WeightStore
+from tests.stores import Database, RedisServer, private_redis, private_schema
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,6 +72,20 @@ def fused_model(encoder_files: EncoderFiles, tmp_path_factory: pytest.TempPathFa
     target = tmp_path_factory.mktemp("encoder") / "fused.onnx"
     fuse(encoder_files.source, target)
     return target
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A real Redis, shared by the tests that only need one to be there."""
+    with private_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    """A schema of the test's own in a real PostgreSQL."""
+    with private_schema() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from coe_gateway import __version__
-from coe_gateway.cli import chat, docs, engines, experts, output, route, router, serve
+from coe_gateway.cli import chat, docs, engines, experts, keys, output, route, router, serve, teams, usage
 from experts.errors import CoeError, ConfigError, ExpertUnreachable, InvalidConfig, WeightsError
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ app.command()(docs.docs)
 app.add_typer(experts.app, name="experts")
 app.add_typer(engines.app, name="engines")
 app.add_typer(router.app, name="router")
+app.add_typer(keys.app, name="keys")
+app.add_typer(teams.app, name="teams")
+app.add_typer(usage.app, name="usage")
 
 
 @app.command()

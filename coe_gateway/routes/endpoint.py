@@ -12,12 +12,14 @@ import msgspec
 
 from coe_gateway.exchange import Exchange, read_body
 from coe_gateway.interruption import Interruptible
+from coe_gateway.protocols.dialect import OPENAI
 from experts.errors import CoeError, InvalidRequest
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from coe_gateway.gateway import Gateway
+    from coe_gateway.protocols.dialect import Dialect
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ class Endpoint(ABC):
     def __init__(self, gateway: Gateway, path: str) -> None:
         self._gateway = gateway
         self._path = path
+        self._dialect: Dialect = OPENAI
 
     @abstractmethod
     async def answer(self, exchange: Exchange, interruptible: Interruptible, raw: bytes) -> None:
@@ -42,8 +45,9 @@ class Endpoint(ABC):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens."""
         gateway, exchange = self._gateway, Exchange(scope, send)
+        exchange.dialect = self._dialect
         try:
-            gateway.authorize(exchange.headers.get(b"authorization", b"").decode("latin-1"))
+            exchange.account = gateway.authorize(self._dialect.key(exchange.headers))
             gateway.require_ready()
             raw = await read_body(exchange, receive, self.most_body_bytes())
             with Interruptible(receive) as interruptible:

@@ -15,6 +15,7 @@ from memory_tiers.types import ResidentState
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from coe_gateway.accounts.keys import Account
     from coe_gateway.gateway import Gateway
 
 
@@ -27,27 +28,29 @@ class ModelsEndpoint:
     async def list_all(self, request: Request) -> Response:
         """All of them."""
         try:
-            self._gateway.authorize(request.headers.get("authorization", ""))
+            account = self._gateway.authorize(request.headers.get("authorization", ""))
         except CoeError as error:
             return error_response(error)
-        return _json(ModelList(self._cards()))
+        return _json(ModelList(self._cards(account)))
 
     async def get(self, request: Request) -> Response:
         """One of them."""
         name = request.path_params["model"]
         try:
-            self._gateway.authorize(request.headers.get("authorization", ""))
-            for card in self._cards():
+            account = self._gateway.authorize(request.headers.get("authorization", ""))
+            for card in self._cards(account):
                 if card.id == name:
                     return _json(card)
             raise UnknownExpert(name, self._gateway.model_names())
         except CoeError as error:
             return error_response(error)
 
-    def _cards(self) -> list[ModelCard]:
+    def _cards(self, account: Account | None) -> list[ModelCard]:
         ready = {r.expert_id for r in self._gateway.residency.residents() if r.state is ResidentState.READY}
         cards = []
         for name in self._gateway.model_names():
+            if account is not None and not account.may_see(name, self._gateway.backends):
+                continue
             backend = self._gateway.backends.get(name)  # type: ignore[call-overload]  # an ExpertId is a str
             if backend is None:
                 cards.append(ModelCard(name, description="routed: the gateway chooses the expert"))

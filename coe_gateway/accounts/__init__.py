@@ -1,0 +1,1 @@
+"""Who may ask, how much they may spend, and what they spent."""

@@ -1,0 +1,1 @@
+"""The admin port: keys, teams, usage, experts and the router, for whoever runs the gateway."""

@@ -121,6 +121,7 @@ async def open_gateway(
             router=None,
             key_digests=frozenset(sha256(key.encode()).digest() for key in keys),
             active=set(),
+            classes=settings.residency.classes,
         )
         if settings.accounts is not None:
             specs = [backend.spec for backend in backends.values()]

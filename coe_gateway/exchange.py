@@ -14,6 +14,7 @@ from coe_gateway.access_log import AccessRow
 from coe_gateway.errors import wire_of
 from coe_gateway.protocols.dialect import OPENAI
 from experts.errors import BodyTooLarge, ClientLeft
+from memory_tiers.types import ANYBODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,10 +38,10 @@ class Exchange:
     """The state of one HTTP exchange. Times are seconds of `perf_counter`."""
 
     __slots__ = (
-        "_send", "_whole", "account", "ask", "category", "charge", "client", "confidence", "content_started", "dialect",
-        "expert", "fallback_reason", "fan_out", "first_byte_s", "headers", "lease_s", "params", "query", "queue_s",
-        "received_s", "request_id", "retriever", "route_s", "session", "status", "supplement", "swap_s", "translation",
-        "upstream_s",
+        "_send", "_whole", "account", "ask", "asker", "category", "charge", "client", "confidence", "content_started",
+        "dialect", "expert", "fallback_reason", "fan_out", "first_byte_s", "headers", "lease_s", "params", "query",
+        "queue_s", "received_s", "request_id", "retriever", "route_s", "session", "status", "supplement", "swap_s",
+        "translation", "upstream_s",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, send: Send) -> None:
@@ -58,6 +59,7 @@ class Exchange:
         self.retriever = ""
         self.supplement = b""  # fields for the reply beside the expert's own, as a JSON object
         self.session: str | None = None
+        self.asker = ANYBODY
         self.account: Account | None = None
         self.charge: Charge | None = None
         self.dialect: Dialect = OPENAI

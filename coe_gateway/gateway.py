@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +11,7 @@ from msgspec import UnsetType
 from coe_gateway.wire import ChatRequest, CompletionRequest, RouteRequest, required_features
 from experts.errors import InvalidRequest, NotReady, ShuttingDown, Unauthorized, UnknownExpert, UnsupportedField
 from experts.types import ExpertId
+from memory_tiers.types import Asker
 from routers.ask import Ask, ask_from_prompt, extract_ask
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from coe_gateway.accounts.accounts import Accounts
     from coe_gateway.accounts.keys import Account
     from coe_gateway.admission import Admission
+    from coe_gateway.exchange import Exchange
     from coe_gateway.interruption import Interruptible
     from coe_gateway.metrics import Metrics
     from coe_gateway.reload import RouterReloader
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from routers.types import RouteDecision, Router
 
 DEFAULT_TENANT: Final = "default"
+_CLASS: Final = b"x-coe-class"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class Gateway:
     router: Router | None
     key_digests: frozenset[bytes]
     active: set[Interruptible]
+    classes: Mapping[str, float] = field(default_factory=dict)  # of requests: how long each may wait for its expert
     ready: bool = False
     reloader: RouterReloader | None = None
     access_log: AccessLog | None = None
@@ -91,11 +95,25 @@ class Gateway:
         """Rows of the ledger that are not in the database yet."""
         return 0 if self.accounts is None else self.accounts.rows_waiting
 
-    def tenant_of(self, authorization: str) -> str:
-        """Whose collections a request sees: those of its key, or everybody's where no key is asked for."""
+    def tenant_of(self, authorization: str, account: Account | None) -> str:
+        """Whose collections a request sees: its team's or its key's; everybody's where no key is asked for."""
+        if account is not None:
+            return account.tenant
         if not self.key_digests:
             return DEFAULT_TENANT
         return sha256(authorization.partition(" ")[2].strip().encode()).hexdigest()
+
+    def asker(self, exchange: Exchange) -> Asker:
+        """Who asks for a lease, and within what time. Raises: InvalidRequest: there is no such class of requests."""
+        max_wait_s, classes = None, self.classes
+        if (named := exchange.headers.get(_CLASS)) is not None:
+            name = named.decode("latin-1")
+            if name not in classes:
+                known = ", ".join(classes) or "(none)"
+                raise InvalidRequest(f"`x-coe-class` {name!r} is none of: {known}", "x-coe-class")
+            max_wait_s = classes[name]
+        account = exchange.account
+        return Asker(exchange.session, None if account is None else account.tenant, max_wait_s)
 
     def model_names(self) -> list[str]:
         """Every name that `model` may take."""

@@ -51,6 +51,11 @@ class Account:
     categories: frozenset[str]
     bounded: bool
 
+    @property
+    def tenant(self) -> str:
+        """Who shares collections and places in queues: the key's team, or the key alone."""
+        return f"team:{self.key.team}" if self.key.team else f"key:{self.key.id}"
+
     def allow(self, names: Iterable[str], experts: Collection[str]) -> None:
         """Check the names that a request asks for. experts: names that stand for one expert, not for routing.
 

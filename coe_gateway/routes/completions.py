@@ -24,7 +24,6 @@ from experts.errors import (
     TierFull,
 )
 from experts.types import ExpertCall
-from memory_tiers.types import Asker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -62,6 +61,7 @@ class CompletionEndpoint(Endpoint):
             plan = await self._planned(exchange, body)
             exchange.planned(plan)
             exchange.session = conversation_of(exchange.headers, body)
+            exchange.asker = self._gateway.asker(exchange)
             raw = await self.outgoing_body(exchange, plan, body, raw)
             if exchange.account is None:
                 await self._serve(exchange, plan, body, raw, interruptible)
@@ -173,7 +173,7 @@ class CompletionEndpoint(Endpoint):
         data = outgoing(body, raw, backend.spec.model, amendments)
         call = ExpertCall(self.expert_path, data, bool(body.stream), exchange.ask)
         asked_s = perf_counter()
-        lease = self._gateway.residency.lease(expert_id, Asker(exchange.session))
+        lease = self._gateway.residency.lease(expert_id, exchange.asker)
         async with lease as resident:
             exchange.leased(asked_s, resident.load_s if lease.cold else 0.0)
             self._gateway.metrics.leases[lease.cold].inc()

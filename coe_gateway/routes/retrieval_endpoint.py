@@ -98,7 +98,8 @@ def call_of(gateway: Gateway, exchange: Exchange, raw: bytes) -> Call:
     if gateway.retrieval is None:
         problem = "this gateway keeps no documents: its configuration has no `retrieval:` section"
         raise RetrievalOff(f"{problem} (which needs the extra: pip install 'coe-gateway[retrieval]')")
-    tenant = gateway.tenant_of(exchange.headers.get(b"authorization", b"").decode("latin-1"))
+    authorization = exchange.headers.get(b"authorization", b"").decode("latin-1")
+    tenant = gateway.tenant_of(authorization, exchange.account)
     try:
         query = {
             key: values[-1] for key, values in parse_qs(exchange.query.decode("ascii"), keep_blank_values=True).items()

@@ -22,6 +22,7 @@ from coe_gateway.errors import error_response, http_error
 from coe_gateway.gateway import Gateway
 from coe_gateway.metrics import Metrics
 from coe_gateway.openapi import openapi_document
+from coe_gateway.page_keepers import gpus_in_turns, open_page_keepers
 from coe_gateway.protocols.anthropic import AnthropicDialect
 from coe_gateway.protocols.responses import ResponsesDialect
 from coe_gateway.reload import RouterReloader
@@ -93,11 +94,15 @@ async def open_gateway(
     ):
         backends: dict[ExpertId, ExpertBackend] = {}
         engines = settings.engines.folder(environ)
+        keepers = await running.enter_async_context(
+            open_page_keepers(gpus_in_turns(settings.experts), settings.residency.budgets_bytes)
+        )
         on_vllm = vllm_backends(
             settings.experts,
             session,
             engines,
             lambda expert_id: residency.lease(expert_id),  # noqa: PLW0108 - it is made of these
+            keepers,
         )
         for i, entry in enumerate(settings.experts):
             backend = on_vllm.get(entry.id) or _backend(entry, f"experts[{i}]", session, store, environ)

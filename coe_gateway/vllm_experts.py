@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
@@ -16,12 +18,14 @@ from experts.types import ExpertId
 from memory_tiers import vllm_extension
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from experts.backend import ExpertBackend
     from experts.registry import ExpertEntry
+
+_NO_KEEPERS: Final[Mapping[int, Path]] = MappingProxyType({})
 
 
 @asynccontextmanager
@@ -41,13 +45,17 @@ def vllm_backends(
     session: aiohttp.ClientSession,
     engines: Path,
     lease: Callable[[ExpertId], AbstractAsyncContextManager[object]],
+    keepers: Mapping[int, Path],
 ) -> dict[str, ExpertBackend]:
-    """Those of the entries that are on vLLM, by id. lease: keeps an expert on the device for its body."""
+    """Those of the entries that are on vLLM, by id. lease: keeps an expert on the device for its body.
+
+    keepers: the sockets of the page keepers, by GPU.
+    """
     backends: dict[str, ExpertBackend] = {}
     adapters: dict[str, Adapters] = {}
     for entry in entries:
         if isinstance(entry, VllmEntry):
-            base = _base(entry, session, engines)
+            base = _base(entry, session, engines, keepers)
             backends[entry.id] = base
             adapters[entry.id] = Adapters(base, entry.max_loaded_loras)
     for entry in entries:
@@ -58,6 +66,10 @@ def vllm_backends(
     return backends
 
 
-def _base(entry: VllmEntry, session: aiohttp.ClientSession, engines: Path) -> VllmBackend:
+def _base(
+    entry: VllmEntry, session: aiohttp.ClientSession, engines: Path, keepers: Mapping[int, Path] = _NO_KEEPERS
+) -> VllmBackend:
     records = EngineRecords(engines / "running")
-    return VllmBackend(entry.spec(), session, entry.command(engines), vllm_extension.FOLDER, records)
+    keeper = keepers.get(entry.gpus[0]) if len(entry.gpus) == 1 and entry.host_bytes else None
+    command = replace(entry.command(engines), keeper=keeper)
+    return VllmBackend(entry.spec(), session, command, vllm_extension.FOLDER, records)

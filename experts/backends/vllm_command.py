@@ -39,6 +39,7 @@ class EngineCommand:
     """How one engine is started. python: that of vLLM's environment. folder: the model's, None for one of the hub.
 
     staged: its weights will be held in host memory. threads: on the CPU; None: every core.
+    keeper: the socket of who keeps its GPU's pages while it sleeps.
     loras: adapters in a batch, in its memory, and their largest rank; 0 in a batch: it takes none.
     """
 
@@ -55,6 +56,7 @@ class EngineCommand:
     staged: bool = False
     loras: tuple[int, int, int] = (0, 0, 0)
     threads: int | None = None
+    keeper: Path | None = None
     start_timeout_s: float = 300.0
     how_to_install: str = ""
 
@@ -99,6 +101,7 @@ class EngineCommand:
             "DO_NOT_TRACK": "1",
             "VLLM_LOGGING_COLOR": "0",
             **({"COE_VLLM_CAPTURE": "1"} if self.staged else {}),  # its weights will be wanted in host memory
+            **({} if self.keeper is None else {"COE_PAGE_KEEPER": str(self.keeper)}),
             **({"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} if self.loras[0] else {}),
             **({} if self.gpus else self._on_the_cpu(inherited)),
             **({} if self.folder is None else {"HF_HUB_OFFLINE": "1"}),

@@ -24,13 +24,12 @@ from .checksum import checksum
 from .cuda_allocations import Block, Range, allocations, kv_addresses
 from .cuda_driver import OUT_OF_MEMORY, CudaDriver, CudaError
 from .cuda_pages import Page, PageSource, pieces
+from .launch import KEEPER
 from .pinned_memory import PinnedMemory
 from .tier import Refused, Report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-KEEPER = "COE_PAGE_KEEPER"  # names the keeper's socket
 
 
 class CudaWeights:

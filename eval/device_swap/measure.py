@@ -127,6 +127,7 @@ def measure(shape: str, scratch: Path, rounds: int, command: Sequence[str]) -> D
 
     def wake(engine: Engine) -> None:
         report = engine.verb("wake")
+        print({name: value for name, value in report.items() if name.endswith("_s")}, flush=True)  # noqa: T201
         copies.append(report["packed_bytes"] / report["copy_s"] / 1e9)
 
     ways.append(sleep_and_wake(first, "packed", lambda: first.verb("sleep"), lambda: wake(first), rounds))
@@ -186,7 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     os.environ.update(QUIET)
     with keeper_beside(options.scratch):
-        document = measure(options.shape, options.scratch, options.rounds, ("python", *sys.argv))
+        document = measure(
+            options.shape, options.scratch, options.rounds, ("python", "-m", "eval.device_swap.measure", *sys.argv[1:])
+        )
     options.out.write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
 
 

@@ -115,7 +115,8 @@ class VllmBackend:
     async def stage(self) -> None:
         """Have an engine hold its weights in host memory, asleep unless it was awake. Raises: ExpertStartFailed."""
         async with self._one_at_a_time:
-            if self._staged or not self._spec.host_bytes:
+            holds = self._staged and self.pid is not None  # an engine that went down has taken its copy along
+            if holds or not self._spec.host_bytes:
                 return
             self._staging = asyncio.ensure_future(self._stage())
             try:

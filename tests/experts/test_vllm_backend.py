@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -126,6 +128,41 @@ async def test_a_wake_that_goes_wrong_ends_it_and_the_next_start_is_a_launch(
     await engine.backend.start()
     assert await engine.answers()
     assert (await engine.backend.reports())[0]["packed_bytes"] == 1000, "what was staged is not staged any more"
+
+
+@pytest.mark.parametrize("step", ["stage", "start"])
+async def test_one_that_died_in_its_sleep_is_replaced_and_staged_again(engine: Engine, step: str) -> None:
+    told: list[str] = []
+    engine.backend.on_exit(told.append)
+    await engine.backend.stage()
+    pid = engine.backend.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(5):
+        while engine.backend.pid is not None:
+            await asyncio.sleep(0.01)
+    await getattr(engine.backend, step)()
+    assert engine.backend.pid not in {None, pid}
+    assert (await engine.backend.reports())[0]["packed_bytes"] == 1000
+    assert told == [], "it was not on the device"
+    await engine.backend.start()
+    assert await engine.answers()
+
+
+async def test_one_that_dies_awake_tells_of_it_once(engine: Engine) -> None:
+    told: list[str] = []
+    engine.backend.on_exit(told.append)
+    await engine.backend.start()
+    pid = engine.backend.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(5):
+        while not told:
+            await asyncio.sleep(0.01)
+    with pytest.raises(ExpertUnreachable):
+        await engine.answers()
+    await engine.backend.stop()
+    assert [line.partition(":")[0] for line in told] == ["its engine ended with -9"]
 
 
 async def test_a_little_off_is_not_wrong(engine: Engine) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -364,3 +366,29 @@ def test_every_operation_is_described_and_every_description_is_served() -> None:
     assert served <= described
     ours = {(m, p) for m, p in described if p.startswith(("/v1/files", "/v1/vector", "/v1/rag", "/v1/emb", "/v1/rer"))}
     assert ours == served
+
+
+WITHOUT_THE_EXTRA = """
+import asyncio, sys
+for name in ("faiss", "pypdf", "docx", "python_multipart", "selectolax", "bm25s", "Stemmer", "psycopg"):
+    sys.modules[name] = None  # as if it were not installed
+from coe_gateway.app import build_app, open_gateway
+from coe_gateway.settings import Settings
+
+async def opened(**more):
+    settings = Settings.model_validate({"experts": [{"id": "e", "backend": "echo"}]} | more)
+    async with open_gateway(settings, {}) as gateway:
+        build_app(gateway)
+
+asyncio.run(opened())
+print("served")
+asyncio.run(opened(retrieval={"embedders": [{"id": "h", "backend": "hashing"}]}))
+"""
+
+
+def test_a_base_install_serves_and_refuses_the_section_by_naming_the_extra() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_THE_EXTRA], capture_output=True, text=True, check=False)
+    *_, last = done.stderr.strip().splitlines()
+    assert last.startswith("experts.errors.ConfigError: retrieval: needs faiss, pypdf")
+    assert "pip install 'coe-gateway[retrieval]'" in last
+    assert done.stdout == "served\n"

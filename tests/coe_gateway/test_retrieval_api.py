@@ -199,6 +199,18 @@ async def test_a_body_that_claims_a_gigabyte_is_refused_before_it_comes(served: 
     writer.close()
 
 
+async def test_an_upload_that_does_not_come_leaves_its_place_to_the_next(tmp_path: Path) -> None:
+    configured = document(tmp_path, limits={"max_uploads": 1}) | {"gateway": {"request_timeout_s": 0.3}}
+    async with serving(configured) as served, client_of(served) as client:
+        reader, writer = await asyncio.open_connection(*served.url.removeprefix("http://").split(":"))
+        writer.write(b"POST /v1/files HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\nbegun")
+        await asyncio.sleep(0.05)
+        waiting = asyncio.create_task(client.files.create(file=("a.txt", b"words"), purpose="assistants"))
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 504")
+        assert (await waiting).bytes == 5
+        writer.close()
+
+
 async def test_a_name_is_a_name_and_no_path(client: openai.AsyncOpenAI) -> None:
     names = {"../../etc/passwd": "passwd", "C:\\docs\\a.txt": "a.txt", "..": "file", "Straße 漢.txt": "Straße 漢.txt"}
     for name, kept in names.items():

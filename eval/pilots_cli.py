@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from coe_gateway.cli.config import ConfigOption, JsonOption  # noqa: TC001 - typer reads the annotations
 from eval.documents import TABLE_COLUMNS, encoded, write_document
-from eval.metrics.intervals import Interval, Resampling, paired_interval
+from eval.metrics.intervals import Resampling
 from eval.retrieval.collection import read_collections
 from eval.retrieval.experts import read_adapters
-from eval.retrieval.figures import macro_interval
 from eval.retrieval.pairs import judged_pairs
 from eval.retrieval.routing_trial import library_of, routing_trial
 from eval.retrieval.systems import document_vectors
 from eval.retrieval.training import TrainSettings
+from eval.retrieval.trial_document import trial_report, trial_table
 from eval.retrieval.vectors import embed_cached
 from eval.retrieval_cli import base_embedder
-from experts.embedders.adapter import unit_rows
-from experts.embedders.adapter_fit import FitSettings, Pairs, ndcg_each
+from experts.embedders.adapter_fit import FitSettings, Pairs
 from experts.types import ExpertId
 from routers.pilot import PilotSettings
 from routers.pilot_file import PilotPapers, save_pilots
@@ -35,11 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from eval.retrieval.collection import Collection
-    from eval.retrieval.routing_trial import Trial
     from eval.retrieval.training import Say
     from experts.embedders.embedder import Embedder
 
 FIT: Final = FitSettings()
+FEWEST_FOR_EXPERT: Final = 40  # an expert of 28 was no better than the base: docs/decisions/0012
 HOW: Final = PilotSettings()
 Aggregate = Annotated[Literal["mean", "max"], typer.Option(help="Of a query's nearness to an expert's pilots.")]
 AbstainBelow = Annotated[
@@ -60,25 +58,6 @@ class PilotReport(msgspec.Struct, frozen=True):
     domains: dict[str, int]
     pilots: dict[str, int]
     metrics: dict[str, float]
-
-
-class TrialReport(msgspec.Struct, frozen=True):
-    """What `coe eval pilots --json` prints: nDCG@10 of queries that neither expert nor pilots had seen.
-
-    experts: every single expert's mean over domains. gains: of each domain's own expert over the base and over the
-    centred base, by domain. routed_without_priors: as in a collection that no training query was of.
-    """
-
-    domains: dict[str, int]
-    folds: int
-    experts: dict[str, float]
-    by_domain: dict[str, dict[str, float]]
-    routed: float
-    routed_without_priors: float
-    dataset_oracle: float
-    instance_oracle: float
-    routed_over_general: Interval
-    gains: dict[str, dict[str, Interval]]
 
 
 def train_pilots(  # noqa: PLR0913 - an option is an argument
@@ -129,6 +108,9 @@ def eval_pilots(  # noqa: PLR0913 - an option is an argument
     *,
     collections: Annotated[Path, typer.Option(exists=True, file_okay=False, help="A folder of BEIR-shaped domains.")],
     folds: Annotated[int, typer.Option(min=2, max=20, help="Queries of each domain are cut in so many parts.")] = 5,
+    fewest: Annotated[
+        int, typer.Option(min=2, help="Queries under which a domain gets no expert of its own.")
+    ] = FEWEST_FOR_EXPERT,
     rank: Annotated[int, typer.Option(min=1, max=128, help="As for `coe train retriever`.")] = FIT.rank,
     members: Annotated[int, typer.Option(min=1, max=20, help="As for `coe train retriever`.")] = 5,
     aggregate: Aggregate = HOW.aggregate,
@@ -152,13 +134,15 @@ def eval_pilots(  # noqa: PLR0913 - an option is an argument
             folds=folds,
             pilots=PilotSettings(aggregate, abstain_below, prior_weight),
             say=status.update,
+            fewest=fewest,
         )
-    report = trial_report(trial, domains, embedder.id, folds, Resampling(resamples, seed=seed))
+    command = ("coe", *(Path(word).name if "/" in word else word for word in sys.argv[1:]))
+    report = trial_report(trial, domains, Resampling(resamples, seed=seed), folds=folds, command=command)
     write_document(report, out)
     if as_json:
         typer.echo(encoded(report).decode(), nl=False)
     else:
-        _console().print(_trial_table(report))
+        _console().print(trial_table(report))
 
 
 def embedded(collections: Sequence[Collection], embedder: Embedder, cache: Path, say: Say) -> dict[str, Pairs]:
@@ -170,50 +154,6 @@ def embedded(collections: Sequence[Collection], embedder: Embedder, cache: Path,
         asked = embed_cached(embedder, texts.queries, "query", cache)
         domains[collection.name] = Pairs(asked, vectors.first(), texts.relevant)
     return domains
-
-
-def trial_report(
-    trial: Trial, domains: dict[str, Pairs], general: ExpertId, folds: int, how: Resampling
-) -> TrialReport:
-    """The trial's figures. centred: the control of an expert, the corpus mean off each query, which needs no fit."""
-    experts = list(next(iter(trial.experts.values())))
-    gains = {}
-    for name, pairs in domains.items():
-        own = trial.experts[name][ExpertId(name)]
-        centred = ndcg_each(unit_rows(pairs.queries - pairs.documents.mean(axis=0)), pairs)
-        base = trial.experts[name][general]
-        gains[name] = {
-            "over_base": paired_interval(own, base, how=how),
-            "over_centred": paired_interval(own, centred, how=how),
-        }
-    return TrialReport(
-        domains={name: len(pairs.queries) for name, pairs in domains.items()},
-        folds=folds,
-        experts={expert: trial.mean_of(expert) for expert in experts},
-        by_domain={
-            name: {expert: float(np.mean(own[expert])) for expert in experts} | {"routed": float(np.mean(routed))}
-            for (name, own), routed in zip(trial.experts.items(), trial.routed.values(), strict=True)
-        },
-        routed=trial.routed_mean,
-        routed_without_priors=trial.unprimed_mean,
-        dataset_oracle=trial.dataset_oracle,
-        instance_oracle=trial.instance_oracle,
-        routed_over_general=macro_interval(
-            [trial.routed[name] - trial.experts[name][general] for name in domains], how
-        ),
-        gains=gains,
-    )
-
-
-def _trial_table(report: TrialReport) -> Table:
-    table = Table("who ranks", *report.domains, "mean")
-    means = {**report.experts, "routed": report.routed}
-    for who, mean in means.items():
-        table.add_row(who, *(f"{own[who]:.4f}" for own in report.by_domain.values()), f"{mean:.4f}")
-    table.add_row("routed, without priors", *("" for _ in report.domains), f"{report.routed_without_priors:.4f}")
-    table.add_row("dataset oracle", *("" for _ in report.domains), f"{report.dataset_oracle:.4f}")
-    table.add_row("instance oracle", *("" for _ in report.domains), f"{report.instance_oracle:.4f}")
-    return table
 
 
 def _console() -> Console:

@@ -73,7 +73,12 @@ def eval_retrieval(  # noqa: PLR0913 - an option is an argument
     embedder, cache = base_embedder(config)
     experts = read_experts(adapter or (), pilots, embedder)
     search = replace(
-        DEFAULTS, lexical_weight=lexical_weight, centring=centring, agreement=agreement, neighbours=neighbours
+        DEFAULTS,
+        lexical_weight=lexical_weight,
+        centring=centring,
+        agreement_centring=centring,
+        agreement=agreement,
+        neighbours=neighbours,
     )
     each, sets = {}, {}
     with console.status("embedding") as status:

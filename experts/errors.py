@@ -32,7 +32,7 @@ CoeError
 │   ├── ExpertUnreachable  its engine does not answer
 │   ├── ExpertRefused      its engine answered with an error status
 │   └── StreamBroken       its answer stopped in the middle
-├── ArtifactError          a router artifact cannot be used
+├── ArtifactError          an artifact of training cannot be used
 │   ├── ArtifactCorrupt    the file is damaged, or no artifact at all
 │   └── ArtifactMismatch   it was made for another encoder, or for experts that are not here
 └── WeightsError           a file of weights is not to be had
@@ -219,7 +219,7 @@ class StreamBroken(ExpertError):
 
 
 class ArtifactError(CoeError):
-    """A router artifact cannot be used; the message names the file."""
+    """An artifact of training cannot be used; the message names the file."""
 
 
 class ArtifactCorrupt(ArtifactError):
@@ -227,7 +227,7 @@ class ArtifactCorrupt(ArtifactError):
 
     def __init__(self, path: str, problem: str) -> None:
         self.path, self.problem = path, problem
-        super().__init__(f"{path} is not a router artifact that can be used: {problem}")
+        super().__init__(f"{path} is not an artifact that can be used: {problem}")
 
 
 class ArtifactMismatch(ArtifactError):

@@ -1,9 +1,9 @@
 """Query experts and their pilots judged together, on queries that neither has seen.
 
-The queries of every domain are cut in folds. For each fold an expert a domain is trained on the other folds' queries,
-the pilots are made of the same, and the fold's queries are routed and ranked. So every query counts once. The pilots
-take an expert's word on its own domain from the members that had held a query out: on queries it learnt from, every
-expert looks better than it is.
+The queries of every domain are cut in folds. For each fold an expert is trained for each domain that has queries
+enough, on the other folds' queries, the pilots are made of the same, and the fold's queries are routed and ranked. So
+every query counts once. The pilots take an expert's word on its own domain from the members that had held a query out:
+on queries it learnt from, every expert looks better than it is.
 """
 
 from __future__ import annotations
@@ -99,9 +99,10 @@ def routing_trial(
     folds: int,
     pilots: PilotSettings,
     say: Say,
+    fewest: int = 0,
 ) -> Trial:
-    """Train and judge, fold by fold."""
-    names = tuple(ExpertId(name) for name in domains)
+    """Train and judge, fold by fold. fewest: queries under which a domain has no expert of its own."""
+    names = tuple(ExpertId(name) for name, pairs in domains.items() if len(pairs.queries) >= fewest)
     singles = {d: {e: np.empty(len(p.queries)) for e in (general, *names)} for d, p in domains.items()}
     routed, unprimed = ({name: np.empty(len(p.queries)) for name, p in domains.items()} for _ in range(2))
     cuts = {name: _cut(len(pairs.queries), folds, settings.fit.seed) for name, pairs in domains.items()}
@@ -110,6 +111,7 @@ def routing_trial(
         trained = {
             ExpertId(name): train_expert(pairs, settings, partial(_said, say, f"fold {fold + 1} of {folds}, {name}: "))
             for name, pairs in learning.items()
+            if name in names
         }
         adapters = {expert: found.adapter for expert, found in trained.items()}
         library = library_of(learning, general, adapters, {e: found.held_out for e, found in trained.items()})

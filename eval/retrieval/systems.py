@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from eval.retrieval.figures import AUTO, BM25, DENSE, HYBRID
@@ -51,16 +51,17 @@ class RoutedExperts:
         """The queries as each expert has them. Shapes: queries (Q, D) -> (Q, D) each."""
         return {expert: adapter(queries) for expert, adapter in self.adapters.items()}
 
-    def routed(self, queries: F32, collection: str) -> F32:
-        """Each query as the expert has it that the pilots choose; the base's where there are none."""
+    def routed(self, queries: F32, collection: str) -> tuple[F32, list[bool]]:
+        """Each query as the expert has it that the pilots choose, and whether that is another than the base."""
+        moved, routed, others = self.moved(queries), queries.copy(), [False] * len(queries)
         if self.pilots is None:
-            return queries
-        moved, routed = self.moved(queries), queries.copy()
+            return routed, others
         priors = self.pilots.priors_of(collection, self.settings.prior_weight)
         for row, query in enumerate(queries):
             chosen = self.pilots.choose(query, self.settings, priors).expert
-            routed[row] = moved[chosen][row] if chosen in moved else query
-        return routed
+            if chosen in moved:
+                routed[row], others[row] = moved[chosen][row], True
+        return routed, others
 
 
 def prepare(
@@ -99,25 +100,25 @@ def run_systems(
 
     auto: what is served by default: the expert that the pilots choose, with words, by `hybrid_search`.
     """
-    words = {
-        query: prepared.words.search(text, settings.candidates) for query, text in prepared.collection.queries.items()
-    }
+    asked = prepared.collection.queries
+    words = {query: prepared.words.search(text, settings.candidates) for query, text in asked.items()}
     dense = _dense(prepared, prepared.queries, settings.candidates)
     runs = {
         BM25: {query: ranked.top(DEPTH) for query, ranked in words.items()},
         DENSE: {query: ranked.top(DEPTH) for query, ranked in dense.items()},
         HYBRID: {query: reciprocal_rank([words[query], dense[query]]).top(DEPTH) for query in words},
     }
-    queries = prepared.queries
+    queries, others = prepared.queries, [False] * len(asked)
     if experts is not None:
         for expert, moved in experts.moved(queries).items():
             runs[expert] = _dense(prepared, moved, DEPTH)
-        queries = experts.routed(queries, prepared.collection.name)
+        queries, others = experts.routed(queries, prepared.collection.name)
         if experts.pilots is not None:
             runs["routed"] = _dense(prepared, queries, DEPTH)
+    own = replace(settings, centring=0.0)
     runs[AUTO] = {
-        query: hybrid_search(prepared.vectors, vector, words[query], DEPTH, settings)
-        for query, vector in zip(words, queries, strict=True)
+        query: hybrid_search(prepared.vectors, vector, words[query], DEPTH, own if other else settings)
+        for query, vector, other in zip(asked, queries, others, strict=True)
     }
     return runs
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from eval.retrieval.bench_section import retrieval_quality_section
+from eval.retrieval.trial_document import retrieval_experts_section
 from eval.routing.bench_sections import comparison_section, labels_section, routing_section
 from eval.serving.footprint_report import footprint_section
 from eval.serving.gateway_report import gateway_section
@@ -28,6 +29,7 @@ SECTIONS: Final[Mapping[str, Section]] = {  # a document's `kind` -> what render
     "labels": labels_section,
     "residency": residency_section,
     "retrieval": retrieval_section,
+    "retrieval-experts": retrieval_experts_section,
     "retrieval-quality": retrieval_quality_section,
     "router": router_section,
     "routing": routing_section,

@@ -53,12 +53,15 @@ class VectorIndex(Protocol):
 class HybridSettings:
     """How to search; see the module. lexical_weight: the rest is the vectors'; a collection may have its own.
 
+    centring: of the query, 0 for a query expert's, which has learnt what to take off; agreement_centring: of documents
+    that are compared with each other.
     candidates: of each ranker. agreeing: the candidates that the agreement step looks at; neighbours: of each of them,
     the most alike that count; agreement: their share of its score.
     """
 
     lexical_weight: float = 0.5
     centring: float = 0.5
+    agreement_centring: float = 0.5
     candidates: int = 200
     agreeing: int = 100
     neighbours: int = 3
@@ -124,7 +127,7 @@ def _agreed(fused: Ranked, vectors: VectorIndex, settings: HybridSettings) -> Ra
     first, rest = fused.top(settings.agreeing), fused.ids[settings.agreeing :]
     if settings.agreement == 0 or len(first.ids) < 2:  # noqa: PLR2004 - one has nobody to agree with
         return fused
-    rows = unit_rows(vectors.vectors(first.ids) - settings.centring * vectors.centre).astype(np.float64)
+    rows = unit_rows(vectors.vectors(first.ids) - settings.agreement_centring * vectors.centre).astype(np.float64)
     scores = agreement(np.array(first.scores), rows @ rows.T, settings.neighbours, settings.agreement)
     agreed = by_score(first.ids, scores)
     drop = agreed.scores[-1] - fused.scores[len(first.ids)] if rest else 0.0

@@ -203,7 +203,7 @@ async def test_a_reload_changes_the_routes_and_loses_no_request(
 async def test_a_bad_artifact_changes_nothing(current: Path, folder_of_weights: Path) -> None:
     async with serving(document(current, folder_of_weights)) as served, aiohttp.ClientSession() as session:
         damage(current)
-        with pytest.raises(ExpertRefused, match=r"router.coe is not a router artifact that can be used: its sha256"):
+        with pytest.raises(ExpertRefused, match=r"router.coe is not an artifact that can be used: its sha256"):
             await reload_router(served.url, None)
         async with session.post(
             f"{served.url}/v1/chat/completions", json=chat("What is 9 times 8?", model="auto")

@@ -106,7 +106,7 @@ def test_a_routed_search_is_measured_beside_every_expert(experts: Path, domains:
 
 def test_pilots_and_experts_are_judged_on_queries_they_have_not_seen(experts: Path, domains: Path) -> None:
     assert experts
-    arguments = ("eval", "pilots", "--collections", domains, "--folds", 2, "--rank", 2, "--members", 1)
+    arguments = ("eval", "pilots", "--collections", domains, "--folds", 2, "--rank", 2, "--members", 1, "--fewest", 6)
     report = json.loads(coe(*arguments, "--resamples", 20, "--json"))
     assert report["domains"] == {"aero": 6, "bio": 6}
     assert set(report["experts"]) == {"minilm", "aero", "bio"}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from eval.metrics.intervals import Resampling
-from eval.pilots_cli import trial_report
 from eval.retrieval.routing_trial import library_of, routing_trial
 from eval.retrieval.training import OutOfFold, TrainSettings, forget_states, out_of_fold, train_expert
+from eval.retrieval.trial_document import retrieval_experts_section, trial_report
 from experts.embedders.adapter import QueryAdapter, unit_rows
 from experts.embedders.adapter_fit import FitSettings, Pairs, averaged, fit_adapter, held_out_rows, ndcg
 from experts.embedders.adapter_state import load_state, save_state
@@ -120,9 +121,20 @@ def test_pilots_send_each_domain_to_its_expert() -> None:
     assert trial.routed_mean > max(singles)
     assert trial.routed_mean > trial.dataset_oracle - 0.02
     assert trial.instance_oracle >= trial.dataset_oracle
-    report = trial_report(trial, domains, GENERAL, 3, Resampling(100))
+    report = trial_report(trial, domains, Resampling(100), folds=3, command=("coe", "eval", "pilots"))
     assert report.gains["wings"]["over_base"].low > 0
+    section = retrieval_experts_section("trial", msgspec.json.encode(report))
+    assert f"| **routed** | {trial.routed['wings'].mean():.4f} | {trial.routed['cells'].mean():.4f} |" in section
+    assert "| general, the base |" in section
     assert report.routed_over_general.estimate == pytest.approx(trial.routed_mean - trial.mean_of(GENERAL))
+
+
+def test_a_domain_of_few_queries_has_no_expert_but_is_routed() -> None:
+    domains = {"wings": WINGS, "cells": CELLS.only(np.arange(9))}
+    trial = routing_trial(domains, GENERAL, QUICK, folds=2, pilots=PilotSettings(), say=quiet, fewest=20)
+    assert set(trial.experts["cells"]) == {GENERAL, "wings"}
+    assert len(trial.routed["cells"]) == 9
+    assert set(trial_report(trial, domains, Resampling(50), folds=2, command=()).gains) == {"wings"}
 
 
 def test_the_library_knows_who_won_what() -> None:

@@ -96,6 +96,16 @@ class PilotsSettings(Entry):
     )
 
 
+class RerankerEntry(Entry):
+    """A cross-encoder, as ONNX, for `rerank`; without one vectors are compared."""
+
+    id: str = Field(pattern=EXPERT_ID.pattern, description="the name that replies give")
+    model: WeightsEntry = Field(description="ONNX file with one logit for a pair of texts")
+    tokenizer: WeightsEntry = Field(description="tokenizer.json that encodes pairs")
+    max_tokens: int = Field(default=512, ge=8, description="longer pairs are cut")
+    threads: PositiveInt | None = Field(default=None, description="CPU threads; default: every core")
+
+
 class RetrievalLimits(Entry):
     """What is taken at most; a file beyond one of these is refused with an error that says which."""
 
@@ -150,6 +160,9 @@ class RetrievalSettings(Entry):
     )
     embedders: tuple[EmbedderEntry, ...] = Field(min_length=1, description="embedding experts, the general one first")
     pilots: PilotsSettings | None = Field(default=None, description="none: `auto` is the general expert")
+    reranker: RerankerEntry | None = Field(
+        default=None, description="none: `rerank` compares the general one's vectors"
+    )
     max_chunk_size_tokens: PositiveInt = Field(default=160, description="of a passage, where a client names no size")
     chunk_overlap_tokens: NonNegativeInt = Field(default=32, description="what a passage repeats of its predecessor")
     hybrid: bool = Field(default=True, description="join the search by words where a client says nothing")
@@ -178,7 +191,10 @@ class RetrievalSettings(Entry):
 
     def files(self) -> list[WeightsSpec]:
         """The files of weights that the embedders need."""
-        pulled = [e for e in self.embedders if isinstance(e, MiniLmEmbedderEntry | OnnxEmbedderEntry)]
+        pulled: list[MiniLmEmbedderEntry | OnnxEmbedderEntry | RerankerEntry] = [
+            entry for entry in self.embedders if isinstance(entry, MiniLmEmbedderEntry | OnnxEmbedderEntry)
+        ]
+        pulled += [self.reranker] if self.reranker is not None else []
         return [file.spec() for entry in pulled for file in (entry.model, entry.tokenizer)]
 
     @property

@@ -15,6 +15,7 @@ from coe_gateway.retrieval_settings import (
 )
 from experts.embedders.hashing import HashingEmbedder
 from experts.errors import ConfigError, SourceUnavailable
+from experts.retrieval.rerank import SimilarityReranker
 from experts.types import ExpertId
 from routers.pilot import PilotLibrary, PilotSettings
 from routers.pilot_file import load_pilots
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from coe_gateway.retrieval_settings import EmbedderEntry, PilotsSettings, RetrievalSettings
+    from coe_gateway.retrieval_settings import EmbedderEntry, PilotsSettings, RerankerEntry, RetrievalSettings
     from experts.embedders.embedder import Embedder
+    from experts.retrieval.rerank import Reranker
     from experts.weights import WeightStore
 
 ALL_LAYERS = (6,)
@@ -91,9 +93,21 @@ def _open(entry: EmbedderEntry, store: WeightStore, opened: Mapping[ExpertId, Em
     return open_adapted(path, expert_id, opened[ExpertId(entry.base)])
 
 
-def _files(entry: MiniLmEmbedderEntry | OnnxEmbedderEntry, store: WeightStore) -> tuple[Path, Path]:
+def open_reranker(settings: RetrievalSettings, store: WeightStore, experts: Experts) -> Reranker:
+    """The cross-encoder of the configuration, or what there is without one. Blocks. Raises: as open_experts."""
+    entry = settings.reranker
+    if entry is None:
+        return SimilarityReranker(experts.general)
+    from experts.retrieval.cross_encoder import CrossEncoder  # noqa: PLC0415 - as above
+
+    model, tokenizer = _files(entry, store)
+    threads = entry.threads or len(os.sched_getaffinity(0))
+    return CrossEncoder(entry.id, model, tokenizer, max_tokens=entry.max_tokens, threads=threads)
+
+
+def _files(entry: MiniLmEmbedderEntry | OnnxEmbedderEntry | RerankerEntry, store: WeightStore) -> tuple[Path, Path]:
     for file in (entry.model, entry.tokenizer):
         if not store.has(file.spec()):
             path = store.path_of(file.spec())
-            raise SourceUnavailable(f"retrieval.embedders {entry.id}: {path} is missing; run `coe experts pull`")
+            raise SourceUnavailable(f"retrieval {entry.id}: {path} is missing; run `coe experts pull`")
     return store.path_of(entry.model.spec()), store.path_of(entry.tokenizer.spec())

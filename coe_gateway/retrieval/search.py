@@ -13,6 +13,7 @@ import msgspec
 
 from coe_gateway.retrieval.decision import WORDS, RetrievalDecision
 from coe_gateway.retrieval.store_vectors import StoreVectors, once_each
+from experts.embedders.adapter import AdaptedEmbedder
 from experts.retrieval.hybrid import DEFAULTS, HybridSettings, hybrid_search
 from experts.retrieval.indexes import Space
 
@@ -121,9 +122,9 @@ class Searcher:
         embedder, vector = chosen.rankers[0]
         words, *others = rankings.values()
         index = StoreVectors(self.library.indexes.current(store, _space(embedder)), self.library.passages, allowed)
-        found = hybrid_search(
-            index, vector, once_each(words, self.library.passages), self.hybrid.candidates, self.hybrid
-        )
+        by_words = once_each(words, self.library.passages)
+        how = replace(self.hybrid, centring=0.0) if isinstance(embedder, AdaptedEmbedder) else self.hybrid
+        found = hybrid_search(index, vector, by_words, self.hybrid.candidates, how)
         seqs = [int(name) for name in found.ids]
         rankings[embedder.id] = list(zip(seqs, index.compare(vector, found.ids).tolist(), strict=True))
         ranking = list(zip(seqs, found.scores, strict=True))

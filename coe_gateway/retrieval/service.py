@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from coe_gateway.retrieval.embedders import open_experts
+from coe_gateway.retrieval.embedders import open_experts, open_reranker
 from coe_gateway.retrieval.search import Searcher
 from coe_gateway.retrieval.upkeep import Upkeep
 from coe_gateway.settings import resolve_secret
@@ -21,7 +21,6 @@ from experts.retrieval.hybrid import HybridSettings
 from experts.retrieval.indexes import Space
 from experts.retrieval.intake import Intake
 from experts.retrieval.library import open_library
-from experts.retrieval.rerank import SimilarityReranker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -66,11 +65,12 @@ async def open_retrieval(
     loop = asyncio.get_running_loop()
     try:
         experts = await loop.run_in_executor(executor, open_experts, settings, store)
+        reranker = await loop.run_in_executor(executor, open_reranker, settings, store, experts)
         reference = settings.database
         url = None if reference is None else resolve_secret("retrieval.database", reference, environ)
         library = await loop.run_in_executor(executor, open_library, folder, settings.library_rules(), url)
         try:
-            retrieval = _assembled(settings, library, experts, executor)
+            retrieval = _assembled(settings, library, (experts, reranker), executor)
             retrieval.upkeep.start()
             try:
                 yield retrieval
@@ -84,9 +84,9 @@ async def open_retrieval(
 
 
 def _assembled(
-    settings: RetrievalSettings, library: Library, experts: Experts, executor: ThreadPoolExecutor
+    settings: RetrievalSettings, library: Library, models: tuple[Experts, Reranker], executor: ThreadPoolExecutor
 ) -> Retrieval:
-    reranker = SimilarityReranker(experts.general)
+    experts, reranker = models
     bases = {embedder.fingerprint: embedder for embedder in reversed(list(experts.embedders.values()))}
     spaces = [Space(base.fingerprint, base.dimensions) for base in bases.values()]
 

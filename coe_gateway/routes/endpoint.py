@@ -38,9 +38,9 @@ class Endpoint(ABC):
     async def answer(self, exchange: Exchange, interruptible: Interruptible, raw: bytes) -> None:
         """Answer a request whose body is `raw`. Raises: CoeError: the client is told."""
 
-    def most_body_bytes(self) -> int:
-        """The largest body that is read."""
-        return self._gateway.settings.max_body_bytes
+    async def body(self, exchange: Exchange, receive: Receive) -> bytes:
+        """The whole request body. Raises: BodyTooLarge, ClientLeft."""
+        return await read_body(exchange, receive, self._gateway.settings.max_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens."""
@@ -49,7 +49,7 @@ class Endpoint(ABC):
         try:
             exchange.account = gateway.authorize(self._dialect.key(exchange.headers))
             gateway.require_ready()
-            raw = await read_body(exchange, receive, self.most_body_bytes())
+            raw = await self.body(exchange, receive)
             with Interruptible(receive) as interruptible:
                 gateway.active.add(interruptible)
                 try:

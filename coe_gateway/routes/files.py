@@ -26,15 +26,15 @@ _PURPOSES: Final = frozenset({*_READ, "batch", "evals", "fine-tune", "vision"})
 
 async def upload(call: Call) -> FileObject:
     """POST /v1/files. Raises: InvalidRequest, DocumentError, StorageQuota, StorageFailed."""
-    async with call.retrieval.uploading:
-        name, content, purpose = await _form(call)
-        most = int(call.retrieval.settings.limits.max_file_bytes)
-        if len(content) > most:
-            raise DocumentTooLarge(name, f"has {len(content)} bytes; at most {most} are taken")
-        if purpose in _READ:
-            await call.retrieval.run(sniff, name, content)
-        kept = await call.retrieval.run(call.retrieval.library.uploads.add, call.tenant, name, content, purpose)
-    return file_object(kept)
+    name, content, purpose = await _form(call)
+    most = int(call.retrieval.settings.limits.max_file_bytes)
+    if len(content) > most:
+        raise DocumentTooLarge(name, f"has {len(content)} bytes; at most {most} are taken")
+    if purpose in _READ:
+        await call.retrieval.run(sniff, name, content)
+    return file_object(
+        await call.retrieval.run(call.retrieval.library.uploads.add, call.tenant, name, content, purpose)
+    )
 
 
 async def list_files(call: Call) -> FileList:

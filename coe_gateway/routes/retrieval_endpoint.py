@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import timeout
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -9,12 +10,15 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from coe_gateway.exchange import read_body
 from coe_gateway.routes.endpoint import Endpoint, decode
 from experts.errors import DeadlineExceeded, InvalidRequest, RetrievalOff
 from experts.retrieval.records import Page
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+
+    from starlette.types import Receive, Scope, Send
 
     from coe_gateway.exchange import Exchange
     from coe_gateway.gateway import Gateway
@@ -65,11 +69,29 @@ class RetrievalEndpoint(Endpoint):
         self._act = act
         self._uploads = uploads
 
-    def most_body_bytes(self) -> int:
-        """The largest body that is read: an upload's is as large as a file may be."""
-        if self._uploads and self._gateway.retrieval is not None:
-            return int(self._gateway.retrieval.settings.limits.max_file_bytes) + _MULTIPART_BYTES
-        return super().most_body_bytes()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; an upload, which is held in memory, in its turn."""
+        retrieval = self._gateway.retrieval
+        if not self._uploads or retrieval is None:
+            await super().__call__(scope, receive, send)
+            return
+        async with retrieval.uploading:
+            await super().__call__(scope, receive, send)
+
+    async def body(self, exchange: Exchange, receive: Receive) -> bytes:
+        """The whole request body: an upload's may be as large as a file, and must come in time for the next.
+
+        Raises: BodyTooLarge, ClientLeft, DeadlineExceeded.
+        """
+        retrieval, timeout_s = self._gateway.retrieval, self._gateway.settings.request_timeout_s
+        if not self._uploads or retrieval is None:
+            return await super().body(exchange, receive)
+        most = int(retrieval.settings.limits.max_file_bytes) + _MULTIPART_BYTES
+        try:
+            async with timeout(timeout_s):
+                return await read_body(exchange, receive, most)
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"the upload did not come within {timeout_s:g} s") from error
 
     async def answer(self, exchange: Exchange, interruptible: Interruptible, raw: bytes) -> None:
         """Do it and tell. Raises: CoeError."""

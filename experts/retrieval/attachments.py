@@ -94,7 +94,8 @@ class Attachments:
         )
         with self.database.read() as session:
             rows = list(session.rows(select, store))
-        return [(first, count) for first, count, text in rows if chosen.allows(_ATTRIBUTES.decode(text))]
+        passes = {text: chosen.allows(_ATTRIBUTES.decode(text)) for text in {row[2] for row in rows}}
+        return [(first, count) for first, count, text in rows if passes[text]]
 
     def completed(self, store: str) -> list[Attachment]:
         """The files of a store that are searchable, in the order of their passages."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from experts.retrieval.records import Attachment, ErrorCode
 
 _log = logging.getLogger(__name__)
+_AT_ONCE: Final = 128  # texts encoded before a stop is noticed
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +160,10 @@ class Intake:
                     new[one.attachment.store, key] = passage.text
         texts = list(new.values())
         places = list(new)
-        for start in range(0, len(texts), self._rules.passages):
+        for start in range(0, len(texts), _AT_ONCE):
             if self._stop():
                 return None
-            rows = embedder.embed(texts[start : start + self._rules.passages], "document")
-            known |= dict(zip(places[start : start + self._rules.passages], rows, strict=True))
+            rows = embedder.embed(texts[start : start + _AT_ONCE], "document")
+            known |= dict(zip(places[start : start + _AT_ONCE], rows, strict=True))
         every = [known[one.attachment.store, key] for one in ready for key in one.cut.keys]
         return np.stack(every) if every else np.empty((0, embedder.dimensions), np.float32)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -197,6 +199,18 @@ async def test_a_body_that_claims_a_gigabyte_is_refused_before_it_comes(served: 
     writer.close()
 
 
+async def test_an_upload_that_does_not_come_leaves_its_place_to_the_next(tmp_path: Path) -> None:
+    configured = document(tmp_path, limits={"max_uploads": 1}) | {"gateway": {"request_timeout_s": 0.3}}
+    async with serving(configured) as served, client_of(served) as client:
+        reader, writer = await asyncio.open_connection(*served.url.removeprefix("http://").split(":"))
+        writer.write(b"POST /v1/files HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\nbegun")
+        await asyncio.sleep(0.05)
+        waiting = asyncio.create_task(client.files.create(file=("a.txt", b"words"), purpose="assistants"))
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 504")
+        assert (await waiting).bytes == 5
+        writer.close()
+
+
 async def test_a_name_is_a_name_and_no_path(client: openai.AsyncOpenAI) -> None:
     names = {"../../etc/passwd": "passwd", "C:\\docs\\a.txt": "a.txt", "..": "file", "Straße 漢.txt": "Straße 漢.txt"}
     for name, kept in names.items():
@@ -364,3 +378,29 @@ def test_every_operation_is_described_and_every_description_is_served() -> None:
     assert served <= described
     ours = {(m, p) for m, p in described if p.startswith(("/v1/files", "/v1/vector", "/v1/rag", "/v1/emb", "/v1/rer"))}
     assert ours == served
+
+
+WITHOUT_THE_EXTRA = """
+import asyncio, sys
+for name in ("faiss", "pypdf", "docx", "python_multipart", "selectolax", "bm25s", "Stemmer", "psycopg"):
+    sys.modules[name] = None  # as if it were not installed
+from coe_gateway.app import build_app, open_gateway
+from coe_gateway.settings import Settings
+
+async def opened(**more):
+    settings = Settings.model_validate({"experts": [{"id": "e", "backend": "echo"}]} | more)
+    async with open_gateway(settings, {}) as gateway:
+        build_app(gateway)
+
+asyncio.run(opened())
+print("served")
+asyncio.run(opened(retrieval={"embedders": [{"id": "h", "backend": "hashing"}]}))
+"""
+
+
+def test_a_base_install_serves_and_refuses_the_section_by_naming_the_extra() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_THE_EXTRA], capture_output=True, text=True, check=False)
+    *_, last = done.stderr.strip().splitlines()
+    assert last.startswith("experts.errors.ConfigError: retrieval: needs faiss, pypdf")
+    assert "pip install 'coe-gateway[retrieval]'" in last
+    assert done.stdout == "served\n"

@@ -11,6 +11,7 @@ import pytest
 
 from experts.embedders.adapter import AdaptedEmbedder, QueryAdapter
 from experts.embedders.embedder import Embedder, Kind
+from experts.embedders.hashing import HashingEmbedder
 from experts.embedders.minilm import MiniLmEmbedder
 from experts.embedders.minilm_engine import MiniLm
 from experts.embedders.onnx_model import OnnxEmbedder, OnnxSettings
@@ -25,8 +26,10 @@ NAME = ExpertId("one")
 KINDS: tuple[Kind, ...] = ("query", "document")
 
 
-@pytest.fixture(scope="module", params=["minilm", "onnx", "adapted", "sentence-transformer"])
+@pytest.fixture(scope="module", params=["hashing", "minilm", "onnx", "adapted", "sentence-transformer"])
 def embedder(request: pytest.FixtureRequest) -> Embedder:
+    if request.param == "hashing":
+        return HashingEmbedder(NAME)
     if request.param == "sentence-transformer":
         return small_sentence_transformer(request)
     if request.param == "adapted":

@@ -360,10 +360,9 @@ def test_words_are_scored_alike_by_both_databases(new_postgres: Callable[[], str
         library = open_library(folder, RULES, url)
         store = library.stores.create("t", "s").id
         for i in range(30):
-            put(
-                library, store, f"f{i}", f"Document {i}: {'owls ' * (i % 4)} hunt mice {'at night ' * (i % 3)}".encode()
-            )
+            put(library, store, f"f{i}", f"Document {i} hunts mice. {'owls ' * (i if i < 8 else 0)}".encode())
         take_in(library)
-        found.append([seq for seq, _ in library.search_words(store, "owls at night", 12, None)])
+        found.append([seq for seq, _ in library.search_words(store, "owls", 30, None)])
         library.close()
-    assert set(found[0][:6]) == set(found[1][:6])
+    assert len(found[0]) == 7
+    assert found[0] == found[1]

@@ -85,7 +85,7 @@ class Gateway:
         scheme, _, key = authorization.partition(" ")
         if scheme.lower() != "bearer" or not key:
             raise Unauthorized("no API key: send `Authorization: Bearer <key>`")
-        if sha256(key.strip().encode()).digest() in self.key_digests:
+        if self.key_digests and sha256(key.strip().encode()).digest() in self.key_digests:
             return None
         if self.accounts is not None:
             return self.accounts.account(key.strip())

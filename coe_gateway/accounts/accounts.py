@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from coe_gateway.accounts.limiter import Limiter
     from coe_gateway.accounts.recorder import Recorder
     from coe_gateway.accounts.settings import AccountsSettings
-    from coe_gateway.accounts.types import ApiKey, Team
+    from coe_gateway.accounts.types import ApiKey, Team, Total
     from coe_gateway.metrics import Metrics
     from coe_gateway.wire import ChatRequest, CompletionRequest
     from experts.types import ExpertSpec
@@ -73,6 +73,7 @@ class Accounts:
         self._settings = settings
         self._stores = stores
         self._prices = {str(spec.id): Price.of(spec) for spec in specs}
+        self._contexts = {str(spec.id): spec.context_tokens for spec in specs}
         self._metrics = metrics
         self.hash_key = hash_key
         self._now = now
@@ -94,23 +95,27 @@ class Accounts:
         """Read the keys and go on where an earlier process stopped, as soon as the stores can be had."""
         recorder = self._stores.recorder
         recorder.start()
-        pause_s = _FIRST_RETRY_S
-        while True:
-            try:
-                await self.book.open()
-                await recorder.flush()
-                self._stores.limiter.seed(await self.book.totals(self._now()))
-                await self.refresh()
-                break
-            except AccountsUnavailable as error:
-                _log.warning("the accounts cannot be read yet: %s", error)
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, _SLOWEST_RETRY_S)
+        self._stores.limiter.seed(await self._read())
         for row in recorder.recovered:
             if row.state is not RowState.ABANDONED and (subjects := self.ring.subjects(row.key)):
                 claim = Claim(row.id, subjects, (0, row.tokens, row.nano_usd))
                 self._stores.limiter.settled_before(claim, row.at_s)
+        recorder.recovered = ()
         self._refreshing = asyncio.create_task(self._refresh_now_and_then())
+
+    async def _read(self) -> list[Total]:
+        """Read keys and what was spent, once everything of an earlier process is written, however long that takes."""
+        pause_s = _FIRST_RETRY_S
+        while True:
+            try:
+                await self.book.open()
+                await self._stores.recorder.flush()
+                await self.refresh()
+                return await self.book.totals(self._now())
+            except AccountsUnavailable as error:
+                _log.warning("the accounts cannot be read yet: %s", error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _SLOWEST_RETRY_S)
 
     async def close(self) -> None:
         """Write what is there and let go of the stores."""
@@ -150,7 +155,9 @@ class Accounts:
 
     async def charge(self, account: Account, asked: Asked) -> Charge:
         """Reserve what a request may cost at most. Raises: QuotaExhausted, RateLimited, AccountsUnavailable."""
-        claim = self._claim(account, asked)
+        prompt = prompt_bound(asked.body, asked.raw, self._settings.prompt_bytes_per_token)
+        unnamed = self._unnamed_bound(asked, prompt)
+        claim = self._claim(account, asked, prompt, output_bound(asked.body, unnamed))
         try:
             at_s = await self._stores.limiter.reserve(claim)
         except LimitReached as error:
@@ -165,31 +172,30 @@ class Accounts:
         return Charge(
             opened,
             self._prices,
-            likely_prompt=min(likely_tokens(len(asked.raw)), claim.amounts[1]),
+            likely_prompt=min(likely_tokens(len(asked.raw)), prompt),
             show_usage=bool(asked.body.stream_options and asked.body.stream_options.include_usage),
-            amendments=self._amendments(account, asked.body),
+            amendments=_amendments(account, asked.body, unnamed),
             settle=self._settle,
             release=self._release,
             category=asked.category,
         )
 
-    def _claim(self, account: Account, asked: Asked) -> Claim:
+    def _unnamed_bound(self, asked: Asked, prompt: int) -> int:
+        """The bound on an answer that names none: what is set, or what the smallest context has room for.
+
+        prompt: more than the prompt takes; of a context it does not fill, a quarter is left for the answer.
+        """
+        bound = unnamed_bound(asked.body, self._settings.default_output_tokens)
+        contexts = [size for turn in asked.turns for expert in turn if (size := self._contexts[expert]) is not None]
+        room = [max(size - prompt, size // 4, 1) for size in contexts]
+        return min([bound, *room])
+
+    def _claim(self, account: Account, asked: Asked, prompt: int, output: int) -> Claim:
         """The dearest that can become of a request: a full answer of the dearest expert, or of several at once."""
-        prompt = prompt_bound(asked.body, asked.raw, self._settings.prompt_bytes_per_token)
-        output = output_bound(asked.body, self._settings.default_output_tokens)
         nano_usd = max(sum(self._prices[e].nano_usd(prompt, output) for e in turn) for turn in asked.turns)
         tokens = (prompt + output) * max(map(len, asked.turns))
         claim_id = f"{int(self._now() * 1000):011x}{token_hex(8)}"  # in the order of time, as the ledger is
         return Claim(claim_id, account.subjects, (1, tokens, nano_usd))
-
-    def _amendments(self, account: Account, body: ChatRequest | CompletionRequest) -> dict[str, object]:
-        """What the expert is told beside what the client said: to count, and not to exceed what was reserved."""
-        amended: dict[str, object] = {}
-        if body.stream:
-            amended["stream_options"] = {"include_usage": True}
-        if account.bounded and not names_a_bound(body):
-            amended["max_tokens"] = unnamed_bound(body, self._settings.default_output_tokens)
-        return amended
 
     def _settle(self, row: UsageRow) -> None:
         self._stores.recorder.closed(row)
@@ -207,6 +213,16 @@ class Accounts:
                 await self.refresh()
             except AccountsUnavailable as error:
                 _log.debug("keys stay as they are: %s", error)
+
+
+def _amendments(account: Account, body: ChatRequest | CompletionRequest, unnamed: int) -> dict[str, object]:
+    """What the expert is told beside what the client said: to count, and not to exceed what was reserved."""
+    amended: dict[str, object] = {}
+    if body.stream:
+        amended["stream_options"] = {"include_usage": True}
+    if account.bounded and not names_a_bound(body):
+        amended["max_tokens"] = unnamed
+    return amended
 
 
 def _opened(account: Account, asked: Asked, claim: Claim, at_s: float) -> UsageRow:

@@ -33,14 +33,14 @@ def likely_tokens(size_bytes: int) -> int:
     return -(-size_bytes // _TYPICAL_BYTES)
 
 
-def output_bound(body: ChatRequest | CompletionRequest, default_tokens: int) -> int:
-    """Tokens that every answer together takes at most; default_tokens: of a chat answer without a bound."""
+def output_bound(body: ChatRequest | CompletionRequest, unnamed: int) -> int:
+    """Tokens that every answer together takes at most; unnamed: of one for which the request names no bound."""
     choices, each = body.n or 1, body.max_tokens or 0
     if isinstance(body, CompletionRequest):
         choices = max(choices, body.best_of or 1) * (len(body.prompt) if _is_list_of_prompts(body.prompt) else 1)
     else:
         each = max(each, body.max_completion_tokens or 0)  # engines differ in which they obey
-    return choices * (each or unnamed_bound(body, default_tokens))
+    return choices * (each or unnamed)
 
 
 def unnamed_bound(body: ChatRequest | CompletionRequest, default_tokens: int) -> int:

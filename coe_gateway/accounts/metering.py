@@ -58,6 +58,7 @@ class _Chunk(msgspec.Struct):
 
 _REPLY: Final = msgspec.json.Decoder(_Reply)
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
+_NOTHING: Final = _Chunk()
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -82,25 +83,25 @@ class StreamMeter:
 
     def passed(self, ready: bytes) -> bytes:
         """Count whole events, and give what of them goes on: every byte, but for a usage chunk nobody asked for."""
+        ours = False
+        for line in ready.split(b"\n"):
+            if line.startswith(b"data:"):
+                ours = self._is_ours(line) or ours
+        if not ours:
+            return ready
         parts = _BLANK_LINE.split(ready)
-        for i in range(0, len(parts), 2):
-            if self._is_ours(parts[i]):
-                parts[i] = b""
-                if i + 1 < len(parts):
-                    parts[i + 1] = b""
-        return b"".join(parts)
+        kept = [i for i in range(0, len(parts), 2) if not self._is_ours(parts[i], count=False)]
+        return b"".join(b"".join(parts[i : i + 2]) for i in kept)
 
-    def _is_ours(self, event: bytes) -> bool:
+    def _is_ours(self, event: bytes, *, count: bool = True) -> bool:
+        """Whether it is the chunk with the usage, and nobody asked for it."""
         start = event.find(b"{")
-        if start < 0:
-            return False
         try:
-            chunk = _CHUNK.decode(event[start:])
+            chunk = _CHUNK.decode(event[start:]) if start >= 0 else _NOTHING
         except _UNREADABLE:
             return False
-        for choice in chunk.choices:
-            if size := _text_bytes(choice):
-                self.output_tokens += likely_tokens(size)
+        if count:
+            self.output_tokens += sum(likely_tokens(_text_bytes(choice)) for choice in chunk.choices)
         if (used := _used(chunk.usage)) is None:
             return False
         self.used = used
@@ -112,10 +113,10 @@ def _used(usage: _Usage | None) -> Used | None:
 
 
 def _text_bytes(choice: _Choice) -> int:
-    text = choice.text or ""
-    if choice.delta is not None:
-        text += (choice.delta.content or "") + (choice.delta.reasoning_content or "")
-        for call in choice.delta.tool_calls or ():
+    text, delta = choice.text or "", choice.delta
+    if delta is not None:
+        text += (delta.content or "") + (delta.reasoning_content or "")
+        for call in delta.tool_calls or ():
             if call.function is not None:
                 text += (call.function.name or "") + (call.function.arguments or "")
-    return len(text.encode("utf-8", "surrogatepass"))
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

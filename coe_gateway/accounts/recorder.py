@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _BATCH: Final = 2000
+_MOST_WAITING: Final = 500_000  # some hundred megabytes; beyond it nothing new is taken, whatever is set
 _COMPACT_BYTES: Final = 4 * 1024**2
 _SLOWEST_RETRY_S: Final = 5.0
 
@@ -35,6 +36,7 @@ class Recorder:
         self._rows = list(self.recovered)
         self._one_at_a_time = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._writable = True
         self.reachable = True
 
     @property
@@ -48,11 +50,16 @@ class Recorder:
 
     def opened(self, row: UsageRow) -> None:
         """Note a reservation before its request is sent. Raises: AccountsUnavailable."""
+        if len(self._rows) >= _MOST_WAITING:
+            raise AccountsUnavailable(f"the ledger takes no more: {len(self._rows)} rows wait for the database")
         try:
             self._journal.opened(row)
         except OSError as error:
             if not self._may_lose:
                 raise AccountsUnavailable(f"the ledger takes no more: {error.strerror}") from error
+            self._unwritten(error)
+        else:
+            self._writable = True
 
     def closed(self, row: UsageRow) -> None:
         """Note what a reservation came to; the book gets it even if the journal does not."""
@@ -89,6 +96,12 @@ class Recorder:
             _log.warning("%d rows stay in the journal for the next start: %s", len(self._rows), error)
         self._compact(0)
         self._journal.close()
+
+    def _unwritten(self, error: OSError) -> None:
+        """Say once, until it is over, that a crash would lose something now."""
+        if self._writable:
+            _log.error("the journal cannot be written; a crash would lose what the database has not: %s", error)
+        self._writable = False
 
     def _compact(self, beyond_bytes: int) -> None:
         """No await between here and the last look at the rows: none of them is missing in the book."""

@@ -14,6 +14,7 @@ from aiohttp import web
 from coe_gateway.accounts.types import Limits, RowState
 from tests.accounts_cases import Clock
 from tests.coe_gateway.accounts.conftest import Open, accounts_of, issue, issue_team, ledger, post, problem
+from tests.coe_gateway.protocols.recorded import expert, playing
 from tests.serving import chat, echo, serving
 
 PRICED = {"input_price": 1.0, "output_price": 2.0}  # 1,000 and 2,000 nano-dollars a token
@@ -113,6 +114,18 @@ async def test_a_limited_key_that_names_no_bound_is_given_one(keyed: Open) -> No
     assert short["choices"][0]["message"]["content"] == "one two"
     assert short["choices"][0]["finish_reason"] == "length"
     assert long["choices"][0]["message"]["content"] == WORDS
+
+
+async def test_the_bound_that_is_given_leaves_room_in_a_known_context(keyed: Open) -> None:
+    async with playing() as recorded, keyed([expert(recorded, context_tokens=1000)]) as served:
+        secret = await issue(served, limits=Limits(tokens_per_day=100_000))
+        for text in ("short", "word " * 2000):
+            assert (await post(served, chat(text, model="e"), secret))[0] == 200
+        assert (await post(served, chat("short", model="e", max_completion_tokens=7), secret))[0] == 200
+        short, long, own = recorded.asked
+    assert 900 < short["max_tokens"] < 1000
+    assert long["max_tokens"] == 250
+    assert "max_tokens" not in own
 
 
 @pytest.mark.parametrize("asked", [None, {"include_usage": True}, {"include_usage": False}])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coe_gateway.accounts.estimate import names_a_bound, output_bound, prompt_bound
+from coe_gateway.accounts.estimate import names_a_bound, output_bound, prompt_bound, unnamed_bound
 from coe_gateway.accounts.money import Price, shown
 from coe_gateway.accounts.types import NANO, Limits, Window
 from coe_gateway.accounts.windows import window_end, window_start
@@ -102,5 +102,5 @@ def test_the_bound_of_a_prompt_counts_every_byte_but_those_of_media() -> None:
 )
 def test_the_bound_of_an_answer(document: dict[str, object], bound: int) -> None:
     asked, _ = body(document)
-    assert output_bound(asked, 4096) == bound
+    assert output_bound(asked, unnamed_bound(asked, 4096)) == bound
     assert names_a_bound(asked) == any("max" in name for name in document)

@@ -48,9 +48,9 @@ def chunk_key(identity: ModelIdentity, tenant: str, token_ids: Sequence[int]) ->
     return ChunkKey(_digest(_CHUNK, *astuple(identity), tenant, tokens))
 
 
-def variant_key(chunk: ChunkKey, prefix: Sequence[ChunkKey]) -> str:
-    """SHA-256 in hex that stands for a chunk as it was computed behind this prefix."""
-    return _digest(_VARIANT, chunk, *prefix)
+def variant_key(chunk: ChunkKey, prefix: Sequence[ChunkKey], *, exact: bool) -> str:
+    """SHA-256 in hex that stands for a chunk as it was computed behind this prefix, which was exact itself or not."""
+    return _digest(_VARIANT, b"exact" if exact else b"approximate", chunk, *prefix)
 
 
 def _digest(*parts: str | bytes) -> str:

@@ -41,8 +41,9 @@ def test_fields_do_not_run_into_each_other() -> None:
 
 def test_a_variant_is_a_chunk_and_its_prefix_in_order() -> None:
     a, b, c = (ChunkKey(name * 64) for name in "abc")
-    names = {variant_key(c, prefix) for prefix in ([], [a], [b], [a, b], [b, a])} | {variant_key(b, [a])}
-    assert len(names) == 6
+    names = {variant_key(c, prefix, exact=True) for prefix in ([], [a], [b], [a, b], [b, a])}
+    names |= {variant_key(b, [a], exact=True), variant_key(c, [a], exact=False)}
+    assert len(names) == 7
 
 
 @pytest.mark.parametrize(

@@ -48,9 +48,9 @@ class ReuseRules:
 class ChunkStatistics:
     """What the attention was when a variant of a chunk was computed.
 
-    prefix: the chunks before it, in order. inter: what it paid to each of them. outer_mean: abar, that is the sum over
-    them of inter/(|Ci||Cj|). inner_mean: bbar, intra/|Ci|^2. outer_by_token: what each of its tokens paid to all of
-    them. exact: its keys and values are those of a full prefill.
+    prefix: what stood before it, in order. inter: what it paid to each of them, 0 to what is no chunk. outer_mean:
+    abar, that is the sum over them of inter/(|Ci||Cj|). inner_mean: bbar, intra/|Ci|^2. outer_by_token: what each of
+    its tokens paid to all of them. exact: its keys and values are those of a full prefill.
 
     Shapes: inter (len(prefix),), outer_by_token (tokens,).
     """
@@ -150,11 +150,12 @@ def most_deviating(deviation: F32, share: float) -> Places:
     return most_attending(deviation, recompute_count(share, len(deviation)))
 
 
-def focused(attention: F32, share: float) -> NDArray[np.bool_]:
+def focused(paid: F32, share: float) -> NDArray[np.bool_]:
     """Tell which chunks the question looks at: the fewest that hold `share` of what it pays to all of them.
 
     Nobody is left out while nothing is paid to anybody.
     """
+    attention = paid.astype(np.float64)
     whole = float(attention.sum())
     if whole <= 0:
         return np.ones(len(attention), dtype=bool)
@@ -168,15 +169,15 @@ def focused(attention: F32, share: float) -> NDArray[np.bool_]:
 def plan_variant(statistics: ChunkStatistics, new: Sequence[ChunkKey], rules: ReuseRules) -> tuple[float, Places]:
     """The share, and the places, that a variant has to compute anew behind the prefix `new`.
 
-    A variant without a prefix that gets one computes its first tokens anew, whatever the formula says: they took the
-    attention that belongs to the first tokens of the prompt. The share counts them.
+    A variant that had no chunk to look at and gets one computes its first tokens anew, whatever the formula says: they
+    took the attention that belongs to what stands before. The share counts them.
     """
     if tuple(new) == statistics.prefix:
         return 0.0, first_tokens(0, 0)
     impact = context_impact(statistics.outer_mean, statistics.inner_mean)
     cfo = fix_overhead(rules.alpha, impact, ordered_share(statistics.prefix, statistics.inter, new))
     places = most_attending(statistics.outer_by_token, recompute_count(cfo, statistics.tokens))
-    if new and not statistics.prefix:
+    if new and not statistics.inter.any():
         places = np.union1d(places, first_tokens(statistics.tokens, rules.boundary_tokens))
         cfo = max(cfo, len(places) / statistics.tokens)
     return cfo, places

@@ -139,7 +139,7 @@ def test_focus_is_the_fewest_that_hold_the_share() -> None:
 
 @given(st.lists(st.floats(0, 10, width=32), min_size=1, max_size=12), st.floats(0.01, 1))
 def test_focus_holds_its_share_and_nobody_superfluous(paid: list[float], share: float) -> None:
-    attention = f32(*paid)
+    attention = f32(*paid).astype(np.float64)
     kept = focused(attention, share)
     assert kept.any()
     assert attention[kept].sum() >= share * attention.sum() * (1 - 1e-5)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from eval.chunks.report import chunks_section
 from eval.routing.bench_sections import comparison_section, labels_section, routing_section
 from eval.serving.footprint_report import footprint_section
 from eval.serving.gateway_report import gateway_section
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     Section = Callable[[str, bytes], str]  # (file name, its bytes) -> Markdown that starts at a second-level heading
 
 SECTIONS: Final[Mapping[str, Section]] = {  # a document's `kind` -> what renders it; a new benchmark adds its row
+    "chunks": chunks_section,
     "comparison": comparison_section,
     "footprint": footprint_section,
     "gateway": gateway_section,

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from coe_gateway.cli.config import ConfigOption  # noqa: TC001 - typer reads the annotations
 from eval.agreement_cli import agreement
+from eval.chunks_cli import chunks
 from eval.compare_cli import compare_verb
 from eval.crossval_cli import crossval
 from eval.documents import TABLE_COLUMNS, encoded, numbers, write_document
@@ -59,6 +60,7 @@ def _verbs() -> None:
 
 
 eval_app.command("agreement")(agreement)
+eval_app.command("chunks")(chunks)
 eval_app.command("compare")(compare_verb)
 eval_app.command("crossval")(crossval)
 eval_app.command("pilots")(eval_pilots)

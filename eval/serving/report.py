@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from eval.chunks.report import chunks_section
 from eval.device_swap.report import device_swap_section
 from eval.retrieval.bench_section import retrieval_quality_section
 from eval.retrieval.trial_document import retrieval_experts_section
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     Section = Callable[[str, bytes], str]  # (file name, its bytes) -> Markdown that starts at a second-level heading
 
 SECTIONS: Final[Mapping[str, Section]] = {  # a document's `kind` -> what renders it; a new benchmark adds its row
+    "chunks": chunks_section,
     "comparison": comparison_section,
     "device-swap": device_swap_section,
     "footprint": footprint_section,

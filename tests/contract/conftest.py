@@ -114,7 +114,7 @@ async def open_backend(
 
 
 class VllmOnce:
-    """The one vLLM backend of a session. It is launched by whoever first needs it, and left to the next."""
+    """The one vLLM backend of this folder. It is launched by whoever first needs it, and left to the next."""
 
     def __init__(self, session: aiohttp.ClientSession, records: Path) -> None:
         self._session = session
@@ -172,7 +172,7 @@ def vllm_entry(
     )
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def vllm_once(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VllmOnce]:
     async with aiohttp.ClientSession() as session:
         once = VllmOnce(session, tmp_path_factory.mktemp("engines"))

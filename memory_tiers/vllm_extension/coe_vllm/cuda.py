@@ -127,6 +127,7 @@ class CudaWeights:
         pages = [page for r in self._ranges for page in r.pages]
         return {
             "asleep": not self._awake,
+            "packing": False,
             "packed_bytes": 0 if self._image is None else self._image.size,
             "weight_bytes": sum(page.size for r in self._ranges if r.fixed for page in r.pages),
             "kv_bytes": sum(page.size for r in self._ranges if not r.fixed for page in r.pages),

@@ -156,9 +156,9 @@ async def killed_in_the_middle(gateways: list[Process], secret: str, bank: Bank)
 
     async def keep_asking() -> None:
         while gateways[0].popen.poll() is None:
-            done.extend(await crowd(gateways, secret, 10))
+            done.extend(await crowd(gateways, secret, 2))
 
-    askers = [asyncio.create_task(keep_asking()) for _ in range(4)]
+    askers = [asyncio.create_task(keep_asking()) for _ in range(20)]  # never all between two requests
     while await asyncio.to_thread(bank.served) < 150:
         await asyncio.sleep(0.01)
     for gateway in gateways:

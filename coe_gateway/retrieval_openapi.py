@@ -41,12 +41,13 @@ _LISTING: Final = (
     ("after", {"type": "string", "minLength": 1}),
     ("before", {"type": "string", "minLength": 1}),
 )
+PURPOSES: Final = ("assistants", "user_data", "batch", "evals", "fine-tune", "vision")
 _UPLOAD: Final = {
     "type": "object",
-    "required": ["file", "purpose"],
+    "required": ["file"],
     "properties": {
         "file": {"type": "string", "format": "binary"},
-        "purpose": {"type": "string", "enum": ["assistants", "user_data", "batch", "evals", "fine-tune", "vision"]},
+        "purpose": {"type": "string", "enum": list(PURPOSES), "default": "assistants"},
     },
 }
 

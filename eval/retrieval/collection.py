@@ -134,11 +134,12 @@ def _qrels(path: Path, queries: Mapping[str, str]) -> dict[str, dict[str, int]]:
     grades: dict[str, dict[str, int]] = {query: {} for query in queries}
     problems = Problems(path)
     for line, raw in numbered_lines(path, packed=False):
-        fields = raw.decode("utf-8", "replace").split()
+        text = raw.decode("utf-8", "replace").rstrip()
+        fields = text.split("\t") if "\t" in text else text.split()
         if line == 1 and len(fields) == _COLUMNS and not fields[-1].lstrip("-").isdigit():
             continue  # the heading
         if len(fields) != _COLUMNS or not fields[2].lstrip("-").isdigit():
-            problems.add("row", raw.decode("utf-8", "replace").strip(), "is not query, document, whole number", line)
+            problems.add("row", text, "is not query, document, whole number", line)
         elif fields[0] in grades and int(fields[2]) > 0:
             grades[fields[0]][fields[1]] = int(fields[2])
     problems.refuse()

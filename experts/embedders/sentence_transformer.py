@@ -40,6 +40,7 @@ class SentenceTransformerEmbedder:
         self._id = expert_id
         self._lock = threading.Lock()  # its tokenizer sets padding and truncation at every call
         self._fingerprint = _fingerprint(self._model)
+        self._dimensions = int(self._encoded(["one text"], "query").shape[1])
 
     @property
     def id(self) -> ExpertId:
@@ -49,7 +50,7 @@ class SentenceTransformerEmbedder:
     @property
     def dimensions(self) -> int:
         """D, the length of a vector."""
-        return int(self._model.get_sentence_embedding_dimension())
+        return self._dimensions
 
     @property
     def fingerprint(self) -> str:
@@ -58,8 +59,9 @@ class SentenceTransformerEmbedder:
 
     def embed(self, texts: Sequence[str], kind: Kind) -> NDArray[np.float32]:
         """Every text as a unit vector. Shapes: N texts -> (N, D)."""
-        if not texts:
-            return np.empty((0, self.dimensions), np.float32)
+        return self._encoded(texts, kind) if texts else np.empty((0, self._dimensions), np.float32)
+
+    def _encoded(self, texts: Sequence[str], kind: Kind) -> NDArray[np.float32]:
         encode = self._model.encode_query if kind == "query" else self._model.encode_document
         with self._lock:
             vectors = encode(list(texts), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False)

@@ -50,6 +50,14 @@ def test_reads_compressed_files_and_qrels_beside_them(folder: Path) -> None:
     assert read_collection(folder) == before
 
 
+def test_an_id_may_have_spaces_where_tabs_part_the_columns(tmp_path: Path) -> None:
+    corpus = '{"_id": "doc one", "text": "Wings bend."}\n'
+    folder = write(tmp_path / "spaced", corpus=corpus, qrels="q\td\ts\nq1\tdoc one\t1\n")
+    assert read_collection(folder).qrels == {"q1": {"doc one": 1}}
+    (folder / "qrels/test.tsv").write_text("q1 d1 1\n")  # and spaces do, where there is no tab
+    assert read_collection(folder).qrels == {"q1": {"d1": 1}}
+
+
 def test_reads_a_folder_of_collections_by_name(tmp_path: Path) -> None:
     write(tmp_path / "b")
     write(tmp_path / "a")

@@ -45,7 +45,7 @@ def embedder(request: pytest.FixtureRequest) -> Embedder:
 def small_sentence_transformer(request: pytest.FixtureRequest) -> Embedder:
     """A model of two tiny layers, made here."""
     reason = "the extra `retrieval-st` has it"
-    modules = pytest.importorskip("sentence_transformers", reason=reason).models
+    modules = pytest.importorskip("sentence_transformers.models", reason=reason)
     transformers = pytest.importorskip("transformers", reason=reason)
     files: EncoderFiles = request.getfixturevalue("encoder_files")
     factory: Callable[[str], Path] = request.getfixturevalue("tmp_path_factory").mktemp

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from coe_gateway import retrieval_requests as asked
 from coe_gateway import retrieval_wire as wire
 from coe_gateway.retrieval.decision import RetrievalDecision
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 _PARAMETER: Final = re.compile(r"{(\w+)}")
 _IDS: Final = {"file": "file-...", "store": "vs_...", "batch": "vsfb_..."}
 TYPES: Final = (
-    wire.StoreRequest, wire.StoreChange, wire.AttachRequest, wire.AttributesChange, wire.BatchRequest,
-    wire.SearchRequest, wire.EmbeddingRequest, wire.RerankRequest, wire.RagRequest,
+    asked.StoreRequest, asked.StoreChange, asked.AttachRequest, asked.AttributesChange, asked.BatchRequest,
+    asked.SearchRequest, asked.EmbeddingRequest, asked.RerankRequest, asked.RagRequest,
     wire.FileObject, wire.FileList, wire.Deleted, wire.VectorStore, wire.VectorStoreList, wire.VectorStoreFile,
     wire.VectorStoreFileList, wire.FileBatch, wire.ContentPage, wire.SearchPage, wire.EmbeddingReply,
     wire.RerankReply, wire.Citation, RetrievalDecision,
@@ -40,12 +41,13 @@ _LISTING: Final = (
     ("after", {"type": "string", "minLength": 1}),
     ("before", {"type": "string", "minLength": 1}),
 )
+PURPOSES: Final = ("assistants", "user_data", "batch", "evals", "fine-tune", "vision")
 _UPLOAD: Final = {
     "type": "object",
-    "required": ["file", "purpose"],
+    "required": ["file"],
     "properties": {
         "file": {"type": "string", "format": "binary"},
-        "purpose": {"type": "string", "enum": ["assistants", "user_data", "batch", "evals", "fine-tune", "vision"]},
+        "purpose": {"type": "string", "enum": list(PURPOSES), "default": "assistants"},
     },
 }
 

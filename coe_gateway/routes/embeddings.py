@@ -10,16 +10,8 @@ import msgspec
 import numpy as np
 
 from coe_gateway.retrieval.decision import AUTO
-from coe_gateway.retrieval_wire import (
-    Embedding,
-    EmbeddingReply,
-    EmbeddingRequest,
-    RerankReply,
-    RerankRequest,
-    RerankResult,
-    RerankText,
-    TokenUsage,
-)
+from coe_gateway.retrieval_requests import EmbeddingRequest, RerankRequest, RerankText
+from coe_gateway.retrieval_wire import Embedding, EmbeddingReply, RerankReply, RerankResult, TokenUsage
 from experts.errors import InvalidRequest
 from experts.retrieval.chunking import token_spans
 from experts.retrieval.rerank import SimilarityReranker

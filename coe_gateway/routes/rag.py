@@ -9,7 +9,8 @@ import msgspec
 
 from coe_gateway.gateway import ask_of
 from coe_gateway.retrieval.grounding import grounded
-from coe_gateway.retrieval_wire import Citation, RagRequest, SearchOptions
+from coe_gateway.retrieval_requests import RagRequest, SearchOptions
+from coe_gateway.retrieval_wire import Citation
 from coe_gateway.routes.completions import CompletionEndpoint
 from coe_gateway.routes.endpoint import decode
 from coe_gateway.routes.retrieval_endpoint import MOST_QUERY_CHARS, call_of

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Final, get_args
 
 import msgspec
 
-from coe_gateway.retrieval_wire import (
+from coe_gateway.retrieval_requests import (
     AttachRequest,
     AttributesChange,
     BatchFile,
     BatchRequest,
     ChunkingStrategy,
+    StaticSize,
+)
+from coe_gateway.retrieval_wire import (
     Content,
     ContentPage,
     Deleted,
     FileBatch,
     LastError,
-    StaticSize,
     VectorStoreFile,
     VectorStoreFileList,
 )

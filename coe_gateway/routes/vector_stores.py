@@ -7,21 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from coe_gateway.retrieval.search import SearchAsk
-from coe_gateway.retrieval_wire import (
+from coe_gateway.retrieval_requests import (
     ChunkingStrategy,
-    Content,
-    Deleted,
     ExpiresAfter,
-    FileCounts,
-    SearchHit,
     SearchOptions,
-    SearchPage,
     SearchRequest,
     StoreChange,
     StoreRequest,
-    VectorStore,
-    VectorStoreList,
 )
+from coe_gateway.retrieval_wire import Content, Deleted, FileCounts, SearchHit, SearchPage, VectorStore, VectorStoreList
 from experts.errors import InvalidRequest
 from experts.retrieval.chunk_key import chunk_id
 from experts.retrieval.chunking import ChunkSize

@@ -109,10 +109,15 @@ class ResidencyManager:
         return frozenset(self._scheduler.pinned)
 
     async def preload(self, expert_ids: Sequence[ExpertId]) -> None:
-        """Have experts where they fit, the first the nearest, one move after the other; returns when it is done."""
-        for expert_id, tier in self._scheduler.placement(expert_ids):
+        """Have experts where they fit, the first the nearest, one move after the other; returns when it is done.
+
+        Engines that sleep are staged before anybody is awake: while one is staged it takes what it takes when awake.
+        """
+        placement = self._scheduler.placement(expert_ids)
+        for expert_id, _ in placement:
             if self._backends[expert_id].spec.sleeps:
                 await self._bring(expert_id, Tier.HOST)
+        for expert_id, tier in placement:
             await self._bring(expert_id, tier)
 
     async def _bring(self, expert_id: ExpertId, tier: Tier) -> None:

@@ -292,6 +292,27 @@ async def test_an_expert_whose_engine_sleeps_is_staged_before_it_is_first_starte
     await manager.close()
 
 
+async def test_engines_that_sleep_are_staged_before_anybody_is_awake() -> None:
+    order: list[str] = []
+
+    class Noted(Staged):
+        async def stage(self) -> None:
+            order.append(f"stage {self.spec.id}")
+            await super().stage()
+
+        async def start(self) -> None:
+            order.append(f"start {self.spec.id}")
+            await super().start()
+
+    backends = {name: Noted(name, 60) for name in (A, B)}
+    for backend in backends.values():
+        backend._spec = replace(backend.spec, sleeps=True)
+    manager = manager_of(backends, budget_bytes=100, host_bytes=120, rules=RULES)
+    await manager.preload([A, B])
+    assert order == ["stage a", "stage b", "start a"]
+    await manager.close()
+
+
 async def test_a_pinned_expert_stays_while_others_come_and_go(house: House) -> None:
     house.manager.pin([C])
     await use(house, C)

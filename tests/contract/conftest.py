@@ -40,12 +40,13 @@ _MiB = 1024**2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One event loop for all of them: an engine that takes half a minute to start is started in one test and used on.
+    """One event loop for backends: an engine that takes half a minute to start is started in one test and used on.
 
     A backend belongs to the loop it was started in.
     """
     for item in items:
-        if item.path.parent == HERE and pytest_asyncio.is_async_test(item):
+        shares = "vllm_once" in getattr(item, "fixturenames", ())
+        if shares and item.path.parent == HERE and pytest_asyncio.is_async_test(item):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 

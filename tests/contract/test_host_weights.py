@@ -13,7 +13,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-import pytest_asyncio
 
 from experts.backends.host_weights import HostWeights
 from experts.backends.llama_cpp import LlamaCppBackend
@@ -37,7 +36,7 @@ def own_file(spec: ExpertSpec, weights: Callable[[WeightsSpec], Path], tmp_path:
     return Path(shutil.copy(weights(spec.weights), tmp_path))
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest.fixture
 async def llama(spec: ExpertSpec, own_file: Path) -> AsyncIterator[LlamaCppBackend]:
     async with aiohttp.ClientSession() as session:
         backend = LlamaCppBackend(spec, session, own_file)

@@ -41,7 +41,8 @@ def chunks_section(name: str, raw: bytes) -> str:
     measured = (
         f"`{' '.join(document.command)}` on {document.date[:10]}: {machine.cpu}, {machine.cores} cores, "
         f"{document.threads} threads, Python {machine.python}, load average {figure(machine.load_1m)} at the start; "
-        f"{versions}; from `{name}.json`. {document.model} in float32 on {document.dataset}: "
+        f"{versions}; from `{name}.json`. {document.model} in float32, caches in {document.precision}, "
+        f"on {document.dataset}: "
         f"{len(full.outcomes)} requests after {document.warm_up} of warm-up, {document.questions} questions, "
         f"{document.chunks} passages each, Zipf {document.zipf:g}{cut}; contexts of {tokens[0]} to {tokens[-1]} tokens."
     )

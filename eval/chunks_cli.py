@@ -24,6 +24,7 @@ from eval.serving.machine import package_versions, this_machine
 from eval.serving.systems import shown_command
 from experts.errors import ConfigError
 from memory_tiers.kv.chunk_key import ModelIdentity
+from memory_tiers.kv.packing import Precision
 
 if TYPE_CHECKING:
     from eval.chunks.document import MethodRun
@@ -46,6 +47,7 @@ class _Options:
     greedy_tokens: int
     threads: int
     device: str
+    precision: Precision
 
 
 def chunks(  # noqa: PLR0913 - a command's options
@@ -63,6 +65,7 @@ def chunks(  # noqa: PLR0913 - a command's options
     focus_layer: Annotated[int, typer.Option(min=0, help="Also focus from this layer on; 0: do not.")] = 0,
     greedy_tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer that are compared.")] = 8,
     disk: Annotated[bool, typer.Option("--disk/--no-disk", help="Also reuse from disk.")] = False,
+    precision: Annotated[Precision, typer.Option(help="What caches are kept as.")] = Precision.FLOAT32,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the decoder.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document instead of a table.")] = False,
@@ -79,7 +82,7 @@ def chunks(  # noqa: PLR0913 - a command's options
     writer = PromptWriter(model, passage_tokens or None)
     prompts = [writer.write(request) for request in draw_requests(read_questions(data), load)]
     with tempfile.TemporaryDirectory(prefix="coe-chunks-") if disk else nullcontext() as folder:
-        trial = _Options(warm_up, alphas, focus_layer, greedy_tokens, threads, device)
+        trial = _Options(warm_up, alphas, focus_layer, greedy_tokens, threads, device, precision)
         runs = _run(model, prompts, trial, Path(folder) if folder else None)
     document = ChunksDocument(
         date=date.isoformat(timespec="seconds"),
@@ -97,6 +100,7 @@ def chunks(  # noqa: PLR0913 - a command's options
         greedy_tokens=greedy_tokens,
         threads=threads,
         runs=runs,
+        precision=precision,
     )
     write_document(document, out)
     if as_json:
@@ -118,6 +122,7 @@ def _run(model: Path, prompts: list[Prompt], options: _Options, folder: Path | N
         focus_layer=options.focus_layer,
         greedy_tokens=options.greedy_tokens,
         folder=folder,
+        precision=options.precision,
     )
     decoder = Decoder.load(model, options.device)
     if options.focus_layer >= decoder.shape.layers:

@@ -38,7 +38,8 @@ class MethodRun:
 class ChunksDocument:
     """A run of `coe eval chunks`. warm_up: requests that filled the store before; the others are measured.
 
-    passage_tokens: passages were cut there; 0: they were not. greedy_tokens: compared with the full prefill's.
+    precision: of what is kept. passage_tokens: passages were cut there; 0: they were not. greedy_tokens: compared with
+    the full prefill's.
     """
 
     date: str
@@ -56,5 +57,6 @@ class ChunksDocument:
     greedy_tokens: int
     threads: int
     runs: tuple[MethodRun, ...]
+    precision: str = "float32"
     kind: str = "chunks"
     schema: int = 1

@@ -15,6 +15,7 @@ from eval.chunks.document import MethodRun, Outcome
 from memory_tiers.kv.chunk_store import ChunkStore, StoreBudget
 from memory_tiers.kv.engine import ChunkEngine
 from memory_tiers.kv.methods import CacheBlend, CacheCraft, FirstTokens, Focus, FullPrefill, PrefixCache
+from memory_tiers.kv.packing import Precision
 from memory_tiers.kv.reuse import ReuseRules
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Trial:
     """What is tried. alphas: of Cache-Craft. epic_counts: first tokens. blend_shares: of CacheBlend.
 
     focus_layer: of one more run, of the last alpha; 0: none. folder: where the store has its disk tier, so that one
-    more run reads from there; None: none.
+    more run reads from there; None: none. precision: what all stores keep numbers as.
     """
 
     warm_up: int
@@ -45,6 +46,7 @@ class Trial:
     focus_layer: int = 0
     greedy_tokens: int = 8
     folder: Path | None = None
+    precision: Precision = Precision.FLOAT32
 
 
 class ChunkTrial:
@@ -55,11 +57,14 @@ class ChunkTrial:
     ) -> None:
         self._trial, self._tell, self._layers = trial, tell, decoder.shape.layers
         budget = StoreBudget(_ROOM_BYTES, _ROOM_BYTES, trial.folder)
-        self._in_context = ChunkEngine(decoder, ChunkStore(budget), identity)
-        self._alone = ChunkEngine(decoder, ChunkStore(StoreBudget(_ROOM_BYTES)), identity)
+
+        def engine(budget: StoreBudget) -> ChunkEngine:
+            return ChunkEngine(decoder, ChunkStore(budget, precision=trial.precision), identity)
+
+        self._in_context, self._alone = engine(budget), engine(StoreBudget(_ROOM_BYTES))
         self._from_disk: ChunkEngine | None = None
         if trial.folder is not None:
-            self._from_disk = ChunkEngine(decoder, ChunkStore(replace(budget, host_bytes=0)), identity)
+            self._from_disk = engine(replace(budget, host_bytes=0))
 
     def run(self, prompts: Sequence[Prompt]) -> tuple[MethodRun, ...]:
         """Every method's outcomes over the prompts after the warm-up."""

@@ -40,13 +40,15 @@ def chunks_section(name: str, raw: bytes) -> str:
     cut = f", passages cut to {document.passage_tokens} tokens" if document.passage_tokens else ""
     measured = (
         f"`{' '.join(document.command)}` on {document.date[:10]}: {machine.cpu}, {machine.cores} cores, "
-        f"{document.threads} threads, Python {machine.python}, load average {figure(machine.load_1m)} at the start; "
-        f"{versions}; from `{name}.json`. {document.model} in float32 on {document.dataset}: "
-        f"{len(full.outcomes)} requests after {document.warm_up} of warm-up, {document.questions} questions, "
+        f"{_many(document.threads, 'thread')}, Python {machine.python}, "
+        f"load average {figure(machine.load_1m)} at the start; {versions}; from `{name}.json`. "
+        f"{document.model} in float32, caches in {document.precision}, on {document.dataset}: "
+        f"{len(full.outcomes)} requests after {document.warm_up} of warm-up, {_many(document.questions, 'question')}, "
         f"{document.chunks} passages each, Zipf {document.zipf:g}{cut}; contexts of {tokens[0]} to {tokens[-1]} tokens."
     )
     rows = [list(_row(run)) for run in document.runs]
-    return "\n\n".join(["## Chunk-caches", measured, _TERMS, table(HEADER, rows), _compared(document)])
+    heading = f"## Chunk-caches: contexts of up to {tokens[-1]} tokens, kept in {document.precision}"
+    return "\n\n".join([heading, measured, _TERMS, table(HEADER, rows), _compared(document)])
 
 
 def chunks_table(document: ChunksDocument) -> Table:
@@ -68,6 +70,10 @@ def _row(run: MethodRun) -> tuple[str, ...]:
         figure(found.ttft_s),
         figure(found.processor_s),
     )
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _compared(document: ChunksDocument) -> str:

@@ -144,11 +144,12 @@ def test_a_chunk_after_an_approximate_one_is_kept_as_approximate(engine: ChunkEn
     asked = prompt(B, A, unseen)  # B and A are approximated here
     first = engine.prefill(asked, CacheCraft())
     assert first.missing == 1
+    engine.prefill(prompt(B, A), PrefixCache())  # now all before it is exact
     second = engine.prefill(asked, PrefixCache(), keep=False)
-    assert second.missing == 3, "what is not exact must never enter the prefix cache"
+    assert second.missing == 1, "what is not exact must never enter the prefix cache"
     third = engine.prefill(asked, CacheCraft(), keep=False)
     assert third.missing == 0
-    assert error(third, first.logits) < 1e-4
+    assert error(second, first.logits) > 1e-4, "the approximation is to be seen here, or nothing is shown"
 
 
 def test_reuse_at_another_place_alone_needs_no_recompute(decoder: Decoder, engine: ChunkEngine) -> None:

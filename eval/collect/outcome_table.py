@@ -98,12 +98,12 @@ def expert_facts(experts: Sequence[ExpertSpec], prices: Mapping[str, Prices]) ->
 
 
 def configured_prices(entries: Iterable[object]) -> dict[str, Prices]:
-    """The prices of those experts of a configuration that have both."""
+    """The prices of those experts of a configuration that cost something; the default of 0 says nothing."""
     found = {}
     for entry in entries:
         pair = getattr(entry, "input_price", None), getattr(entry, "output_price", None)
-        if pair[0] is not None and pair[1] is not None:
-            found[str(getattr(entry, "id", ""))] = (float(pair[0]), float(pair[1]))
+        if pair[0] or pair[1]:
+            found[str(getattr(entry, "id", ""))] = (float(pair[0] or 0), float(pair[1] or 0))
     return found
 
 

@@ -128,7 +128,7 @@ class Told:
 def found(library: Library, store: str, key: str) -> list[str]:
     """The documents whose passages are nearest to its own text, then those that share its words: by what they say."""
     vector = EMBEDDER.embed([text_of(key)], "query")[0]
-    near = library.indexes.search(store, SPACE, vector, PASSAGES, None)
+    near = library.indexes.search(store, SPACE, vector, 4 * PASSAGES, None)  # hashes of two texts may meet
     words = library.search_words(store, f"{key}x1 {key}x10 {key}x19", PASSAGES, None)
     passages = library.passages.texts([seq for seq, _ in near + words])
     return [passages[seq].text.partition("x")[0] for seq, _ in near + words if seq in passages]

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from memory_tiers.vllm_extension.coe_vllm.launch import KEEPER, trim_idle_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-KEEPER: Final = "COE_PAGE_KEEPER"
-_ALL_BYTES: Final = 1 << 62
-_PACKET_BYTES: Final = 1 << 16
 
 
 @contextmanager
@@ -42,7 +38,4 @@ def keeper_beside(folder: Path) -> Iterator[None]:
 
 def trim() -> None:
     """Have all idle pages freed: an engine that starts wants memory of its own."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as keeper:
-        keeper.connect(os.environ[KEEPER])
-        keeper.send(json.dumps({"verb": "trim", "bytes": _ALL_BYTES}).encode())
-        keeper.recv(_PACKET_BYTES)
+    trim_idle_pages(os.environ[KEEPER])

@@ -7,7 +7,8 @@ import asyncio
 import aiohttp
 
 from coe_gateway.accounts.keys import Account, new_key
-from memory_tiers.types import Ticket
+from experts.types import ExpertId
+from memory_tiers.types import Asker
 from tests.serving import chat, echo, serving
 
 CLASSES = {"max_wait_s": 60.0, "classes": {"interactive": 0.2, "batch": 600.0}}
@@ -56,5 +57,15 @@ async def test_a_team_shares_a_tenant_and_no_two_keys_without_one_do() -> None:
         assert "plain" not in plain
 
 
-def test_tickets_carry_the_tenant() -> None:
-    assert Ticket(account("t-1").key.id, 0.0, tenant=account("t-1").tenant).tenant == "team:t-1"  # type: ignore[arg-type]
+async def test_whoever_waits_waits_as_its_key_s_tenant() -> None:
+    slow = echo("slow", device_bytes="1GiB", delay_s=0.5)
+    document = {"experts": [slow, echo("other", device_bytes="1GiB")], "residency": {"device_budget_bytes": "1GiB"}}
+    async with serving(document) as served:
+        residency = served.gateway.residency
+        async with residency.lease(ExpertId("slow")):
+            waiter = asyncio.create_task(residency.acquire(ExpertId("other"), Asker(tenant=account("t-1").tenant)))
+            while not residency.waiting:
+                await asyncio.sleep(0.005)
+        ticket = await waiter
+        assert ticket.tenant == "team:t-1"
+        residency.release(ticket)
